@@ -1,0 +1,103 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/stepkey/stepkey/internal/secret"
+)
+
+// TokenRequest asks for the credential of one task.
+type TokenRequest struct {
+	SubjectToken secret.String // the workload's OIDC token, its audience this exchange
+	Task         string
+	TTL          time.Duration // zero: as long as the task allows. May only shorten
+}
+
+// A Grant is a credential and the lease that ends it.
+type Grant struct {
+	Task       string
+	LeaseID    string
+	LeaseToken secret.String // for Revoke and Introspect
+	EndsAt     time.Time     // the exchange ends it by then
+	DiesAt     time.Time     // gone then even if everything stopped; never before EndsAt
+	Revocable  bool          // false: it only expires, at DiesAt
+	Granted    string        // what it can do, in words for people, on one line
+	Kind       string        // the backend: github, postgres, …
+	Values     map[string]secret.String
+	Env        map[string]secret.String // environment variable -> value, ready to use
+}
+
+// Token exchanges a subject token for a credential (RFC 8693 section 2). The
+// subject token is used up unless the error is an *Unreachable that did not
+// arrive: for another try ask the issuer for another.
+//
+// After an *Unreachable that arrived, or a *BadAnswer, a credential may exist
+// that nobody holds; RevokeJob ends it.
+func (c *Client) Token(ctx context.Context, r TokenRequest) (*Grant, error) {
+	if r.SubjectToken.Empty() || r.Task == "" || r.TTL < 0 {
+		return nil, errors.New("a token request needs a subject token, a task, and a time to live that is not negative")
+	}
+	form := url.Values{
+		"grant_type":         {GrantTypeTokenExchange},
+		"subject_token":      {r.SubjectToken.Reveal()},
+		"subject_token_type": {TokenTypeIDToken},
+		"scope":              {r.Task},
+	}
+	if r.TTL > 0 {
+		details, err := json.Marshal([]TaskDetails{{Type: DetailsTypeTask, TTL: r.TTL.String()}})
+		if err != nil {
+			return nil, errors.New("the time to live cannot be written as JSON")
+		}
+		form.Set("authorization_details", string(details))
+	}
+	got, err := c.post(ctx, "/token", form, r.SubjectToken)
+	if err != nil {
+		return nil, err
+	}
+	return readGrant(got, r.Task)
+}
+
+// readGrant is strict: half a grant is none, since it could not be ended or
+// would be used for longer than it lives.
+func readGrant(got answer, task string) (*Grant, error) {
+	bad := func(why string) (*Grant, error) { return nil, &BadAnswer{Status: got.status, Why: why} }
+	var body TokenResponse
+	if json.Unmarshal(got.body, &body) != nil {
+		return bad("it is not the JSON object of RFC 8693 section 2.2.1")
+	}
+	endsAt, endErr := time.Parse(time.RFC3339, body.Lease.EndsAt)
+	diesAt, dieErr := time.Parse(time.RFC3339, body.Lease.DiesAt)
+	switch {
+	case body.AccessToken == "" || body.IssuedTokenType == "" || !strings.EqualFold(body.TokenType, "Bearer"):
+		return bad("access_token, issued_token_type or token_type (Bearer) is missing")
+	case body.Scope != "" && body.Scope != task: // absent: as asked (RFC 8693, 2.2.1)
+		return bad("it is for another task than the one asked for")
+	case !isWord(body.Lease.ID) || body.Lease.Token == "":
+		return bad("the lease has no id or no token")
+	case endErr != nil || dieErr != nil:
+		return bad("the lease does not say when it ends and dies (RFC 3339)")
+	case diesAt.Before(endsAt):
+		return bad("the lease dies before it ends")
+	case len(body.Credential.Values) == 0:
+		return bad("the credential has no values")
+	}
+	return &Grant{
+		Task: task, LeaseID: body.Lease.ID, LeaseToken: secret.New(body.Lease.Token),
+		EndsAt: endsAt.UTC(), DiesAt: diesAt.UTC(), Revocable: body.Lease.Revocable,
+		Granted: readable(body.Lease.Granted), Kind: readable(body.Credential.Kind),
+		Values: wrapped(body.Credential.Values), Env: wrapped(body.Credential.Env),
+	}, nil
+}
+
+func wrapped(values map[string]string) map[string]secret.String {
+	out := make(map[string]secret.String, len(values))
+	for name, value := range values {
+		out[name] = secret.New(value)
+	}
+	return out
+}

@@ -1,0 +1,108 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/lease"
+	"github.com/stepkey/stepkey/internal/secret"
+)
+
+// endFor is what a backend gets to confirm one end. It is shorter than the claim
+// that StartEnding makes, so that no two attempts overlap.
+const endFor = 30 * time.Second
+
+// End ends a lease, whoever asks, the same way: claim it and write down why, tell
+// the backend, write down what came of it. It returns the lease as it is then; a
+// state that is not final means that the keeper goes on with it. An error means
+// that not even that could be written down; the keeper goes on then too.
+//
+// The caller's going away does not stop an end.
+func (x *Exchange) End(ctx context.Context, id backend.LeaseID, why string) (Lease, error) {
+	ctx = context.WithoutCancel(ctx)
+	held, err := x.Leases.StartEnding(ctx, id, why)
+	if err != nil || held.State.Final() {
+		return held.Lease, err
+	}
+	began := x.Now()
+	answer := x.revoke(ctx, held)
+	ended, err := x.Leases.Conclude(ctx, held, lease.Judge(held.Lease, began, x.Now(), answer, jitter()))
+	x.Log.InfoContext(ctx, "ending", "lease", id, "task", held.Task, "why", why, "state", ended.State, "answer", answer)
+	return ended, err
+}
+
+// Abandon ends a credential whose answer nobody received.
+func (x *Exchange) Abandon(ctx context.Context, a Answer) error {
+	_, err := x.End(ctx, a.Lease.ID, lease.ByClientGone)
+	return err
+}
+
+// EndByToken ends the lease that token is the handle of, or whose credential it is.
+// The second result is false when there is none: nothing to end, and no error.
+func (x *Exchange) EndByToken(ctx context.Context, token secret.String) (Lease, bool, error) {
+	l, err := x.Leases.ByToken(ctx, token)
+	if errors.Is(err, lease.ErrUnknown) {
+		l, err = x.Leases.ByCredential(ctx, token)
+	}
+	if errors.Is(err, lease.ErrUnknown) {
+		return Lease{}, false, nil
+	}
+	if err != nil {
+		return Lease{}, false, err
+	}
+	l, err = x.End(ctx, l.ID, lease.ByHolder)
+	return l, true, err
+}
+
+// EndJob ends all that the job of a subject token holds. It uses no token up: a
+// subject token can end its own job's leases as often as it is valid, and it was
+// that job that was given them. Errors about the token are *Refused.
+func (x *Exchange) EndJob(ctx context.Context, subjectToken secret.String) ([]Lease, error) {
+	r := Request{SubjectToken: subjectToken}
+	workload, err := x.verify(ctx, r)
+	if err != nil {
+		return nil, x.refuse(ctx, r, workload, err)
+	}
+	held, err := x.Leases.LivesOfJob(ctx, workload.Job.Key)
+	if err != nil {
+		return nil, err
+	}
+	ended := make([]Lease, len(held))
+	var faults []error
+	for i, l := range held {
+		if ended[i], err = x.End(ctx, l.ID, lease.ByJob); err != nil {
+			ended[i] = l
+			faults = append(faults, err)
+		}
+	}
+	return ended, errors.Join(faults...)
+}
+
+func (x *Exchange) revoke(ctx context.Context, held lease.Held) error {
+	b, known := x.Backends[held.Backend]
+	switch {
+	case held.Broken != nil:
+		return held.Broken
+	case !known:
+		return fmt.Errorf("backend %q is no longer configured; bring it back until its leases are over", held.Backend)
+	}
+	bounded, done := context.WithTimeout(ctx, endFor)
+	defer done()
+	return b.Revoke(bounded, held.ID, held.Handle)
+}
+
+// endFromMemory ends a credential whose lease could not be activated, with the
+// handle that was never sealed. It returns cause with what came of that. Where the
+// backend does not confirm, the lease stays pending, and the keeper resolves it.
+func (x *Exchange) endFromMemory(ctx context.Context, i lease.Intent, issued backend.Issued, cause error) error {
+	l := i.Lease()
+	err := x.revoke(ctx, lease.Held{Lease: l, Handle: issued.Handle})
+	if err != nil {
+		x.Log.ErrorContext(ctx, "a credential that was not handed out could not be ended; the keeper goes on", "lease", l.ID, "error", err)
+		return errors.Join(cause, err)
+	}
+	return errors.Join(cause, x.Leases.Fail(ctx, i, fmt.Sprintf("%s; ended before anyone had it: %v", lease.ByNoRecord, cause)))
+}

@@ -1,0 +1,176 @@
+package lease
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/audit"
+	"github.com/stepkey/stepkey/internal/secret"
+)
+
+// ErrUnknown: there is no such lease.
+var ErrUnknown = errors.New("there is no such lease")
+
+const columns = `id, state, task, backend, granted, issuer, job, job_name, repository,
+	created_at, issue_by, ends_at, dies_at, revocable, attempts, ended_at, reason, handle`
+
+type querier interface {
+	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+}
+
+// ByToken finds the lease that a lease token is the handle of.
+func (s *Store) ByToken(ctx context.Context, token secret.String) (Lease, error) {
+	l, _, err := one(ctx, s.read, `token_hash = ?`, hash(token))
+	return l, err
+}
+
+// ByCredential finds the lease of a credential by the credential's own token.
+func (s *Store) ByCredential(ctx context.Context, token secret.String) (Lease, error) {
+	l, _, err := one(ctx, s.read, `credential_hash = ?`, hash(token))
+	return l, err
+}
+
+// LivesOfJob lists what a job still holds, oldest first.
+func (s *Store) LivesOfJob(ctx context.Context, job string) ([]Lease, error) {
+	return many(ctx, s.read, `job = ? AND due_at IS NOT NULL ORDER BY id`, job)
+}
+
+// Lives counts the leases that are not final, by state.
+func (s *Store) Lives(ctx context.Context) (map[State]int, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT state, count(*) FROM leases WHERE due_at IS NOT NULL GROUP BY state`)
+	if err != nil {
+		return nil, fmt.Errorf("counting live leases: %w", err)
+	}
+	defer rows.Close()
+	counts := map[State]int{}
+	for rows.Next() {
+		var state State
+		var n int
+		if err := rows.Scan(&state, &n); err != nil {
+			return nil, fmt.Errorf("counting live leases: %w", err)
+		}
+		counts[state] = n
+	}
+	return counts, rows.Err()
+}
+
+// Due lists leases of one backend that must be looked at by now, the most overdue first.
+func (s *Store) Due(ctx context.Context, backend string, now time.Time, limit int) ([]Lease, error) {
+	return many(ctx, s.read, `backend = ? AND due_at <= ? ORDER BY due_at LIMIT ?`, backend, now.UnixMicro(), limit)
+}
+
+// NextDue says when the next lease of a backend must be looked at; zero when none.
+func (s *Store) NextDue(ctx context.Context, backend string) (time.Time, error) {
+	var at sql.NullInt64
+	err := s.read.QueryRowContext(ctx, `SELECT min(due_at) FROM leases WHERE backend = ? AND due_at IS NOT NULL`, backend).Scan(&at)
+	if err != nil || !at.Valid {
+		return time.Time{}, err
+	}
+	return time.UnixMicro(at.Int64), nil
+}
+
+// LiveBackends names the backends that live leases need, so that one which was
+// taken out of the configuration too early is noticed.
+func (s *Store) LiveBackends(ctx context.Context) ([]string, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT DISTINCT backend FROM leases WHERE due_at IS NOT NULL ORDER BY backend`)
+	if err != nil {
+		return nil, fmt.Errorf("listing backends in use: %w", err)
+	}
+	defer rows.Close()
+	var names []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("listing backends in use: %w", err)
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
+
+// ForgetTokens drops used subject tokens that no verifier would accept any more.
+func (s *Store) ForgetTokens(ctx context.Context) error {
+	return s.transact(ctx, "forgetting old subject tokens", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM used_tokens WHERE expires_at < ?`, s.now().UnixMicro())
+		return err
+	})
+}
+
+// An AuditQuery says which entries to read; zero fields do not choose.
+type AuditQuery struct {
+	Lease string
+	ID    string
+	Limit int // at most so many, counted from the newest
+}
+
+// Audit reads entries of the audit log in the order they were written.
+func (s *Store) Audit(ctx context.Context, q AuditQuery) ([]audit.Entry, error) {
+	rows, err := s.read.QueryContext(ctx,
+		`SELECT id, at, event, lease, task, issuer, job, granted, rule, reason, credential FROM
+		   (SELECT * FROM audit WHERE ? IN ('', lease) AND ? IN ('', id) ORDER BY seq DESC LIMIT ?) ORDER BY seq`, q.Lease, q.ID, q.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading the audit log: %w", err)
+	}
+	defer rows.Close()
+	var entries []audit.Entry
+	for rows.Next() {
+		var e audit.Entry
+		var at int64
+		if err := rows.Scan(&e.ID, &at, &e.Event, &e.Lease, &e.Task, &e.Issuer, &e.Job, &e.Granted, &e.Rule, &e.Reason, &e.Credential); err != nil {
+			return nil, fmt.Errorf("reading the audit log: %w", err)
+		}
+		e.At = time.UnixMicro(at).UTC()
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+func one(ctx context.Context, q querier, where string, args ...any) (Lease, []byte, error) {
+	rows, err := q.QueryContext(ctx, `SELECT `+columns+` FROM leases WHERE `+where+` LIMIT 1`, args...)
+	if err != nil {
+		return Lease{}, nil, fmt.Errorf("reading a lease: %w", err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return Lease{}, nil, errors.Join(ErrUnknown, rows.Err())
+	}
+	return scan(rows)
+}
+
+func many(ctx context.Context, q querier, where string, args ...any) ([]Lease, error) {
+	rows, err := q.QueryContext(ctx, `SELECT `+columns+` FROM leases WHERE `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("reading leases: %w", err)
+	}
+	defer rows.Close()
+	var all []Lease
+	for rows.Next() {
+		l, _, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, rows.Err()
+}
+
+func scan(rows *sql.Rows) (Lease, []byte, error) {
+	var l Lease
+	var created, issueBy, endsAt, diesAt int64
+	var ended sql.NullInt64
+	var sealed []byte
+	err := rows.Scan(&l.ID, &l.State, &l.Task, &l.Backend, &l.Granted, &l.Issuer, &l.Job, &l.JobName, &l.Repository,
+		&created, &issueBy, &endsAt, &diesAt, &l.Revocable, &l.Attempts, &ended, &l.Reason, &sealed)
+	if err != nil {
+		return Lease{}, nil, fmt.Errorf("reading a lease: %w", err)
+	}
+	l.Created, l.IssueBy = time.UnixMicro(created).UTC(), time.UnixMicro(issueBy).UTC()
+	l.EndsAt, l.DiesAt = time.UnixMicro(endsAt).UTC(), time.UnixMicro(diesAt).UTC()
+	if ended.Valid {
+		l.Ended = time.UnixMicro(ended.Int64).UTC()
+	}
+	return l, sealed, nil
+}

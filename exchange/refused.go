@@ -1,0 +1,83 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/identity"
+	"github.com/stepkey/stepkey/exchange/lease"
+	"github.com/stepkey/stepkey/exchange/policy"
+)
+
+// A Kind is what sort of no a refusal is; it decides what a client may do next.
+type Kind int
+
+const (
+	Fault           Kind = iota // something is broken or misconfigured; asking again will not help
+	NotBelieved                 // the subject token is bad; a good one may pass
+	TokenUsed                   // the subject token was exchanged before; a fresh one may pass
+	UnknownTask                 // there is no such task
+	NotAllowed                  // the policy says no
+	TooMany                     // the job holds all it may hold; ending one helps
+	KeysUnavailable             // the issuer's keys cannot be had now; later may help
+	BackendDown                 // the outside system does not answer now; later may help
+	GaveUp                      // the request's time was over or its sender went away
+)
+
+// Refused is why there is no credential: the one error of this package, made from
+// whatever error the refusing room had.
+type Refused struct {
+	Kind    Kind
+	AuditID string // finds the entry in the audit log; empty when that could not be written
+	// Why may be told to the client: all of it where it is about the client's own
+	// token or leases; about our policy and our outside systems only where the
+	// workload belongs to a listed owner, and else it is empty.
+	Why string
+
+	cause error
+}
+
+func (r *Refused) Error() string { return r.cause.Error() }
+
+func (r *Refused) Unwrap() error { return r.cause }
+
+var (
+	errMisconfigured = errors.New("the exchange is not set up for this")
+	errGrantedMore   = errors.New("the backend granted more than was ordered")
+)
+
+// refused classifies cause. The first match counts: an error that says both that
+// nothing was created and that the backend is down is the latter, since that is
+// what the client can act on.
+func refused(cause error, auditID string, owner bool) *Refused {
+	r := &Refused{Kind: Fault, AuditID: auditID, cause: cause}
+	var token *identity.Refusal
+	var limit *lease.JobLimit
+	var denial *policy.Denial
+	var unknown *policy.UnknownTask
+	switch {
+	case errors.As(cause, &token):
+		r.Kind, r.Why = NotBelieved, token.Error()
+		return r
+	case errors.As(cause, &limit):
+		r.Kind, r.Why = TooMany, limit.Error()
+		return r
+	case errors.Is(cause, lease.ErrTokenUsed):
+		r.Kind = TokenUsed
+	case errors.As(cause, &unknown):
+		r.Kind = UnknownTask
+	case errors.As(cause, &denial):
+		r.Kind = NotAllowed
+	case errors.Is(cause, identity.ErrUnavailable):
+		r.Kind = KeysUnavailable
+	case errors.Is(cause, backend.ErrUnavailable):
+		r.Kind = BackendDown
+	case errors.Is(cause, context.Canceled), errors.Is(cause, context.DeadlineExceeded):
+		r.Kind = GaveUp
+	}
+	if owner {
+		r.Why = cause.Error()
+	}
+	return r
+}
