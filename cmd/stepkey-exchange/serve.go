@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange"
+	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/identity"
+	"github.com/stepkey/stepkey/exchange/lease"
+	"github.com/stepkey/stepkey/exchange/policy"
+	"github.com/stepkey/stepkey/exchange/server"
+)
+
+type serveCommand struct {
+	Config string `arg:"" optional:"" default:"stepkey.yaml" type:"path" help:"The configuration file (${default})."`
+}
+
+// Run serves until it is told to stop, then finishes what is in flight and leaves
+// the rest to the store: the next start goes on with it.
+func (s serveCommand) Run(ctx context.Context, around surroundings) error {
+	log := slog.New(slog.NewJSONHandler(around.err, nil))
+	c, err := readConfig(s.Config)
+	if err != nil {
+		return err
+	}
+	service, err := open(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	public, err := listen(ctx, c.Listen)
+	if err != nil {
+		return errors.Join(err, service.store.Close())
+	}
+	admin, err := listen(ctx, c.Admin)
+	if err != nil {
+		return errors.Join(err, public.Close(), service.store.Close())
+	}
+	log.InfoContext(ctx, "serving", "url", c.URL, "listen", public.Addr().String(), "admin", admin.Addr().String(), "tasks", len(service.tasks.Tasks()), "version", version)
+	return service.run(ctx, public, admin)
+}
+
+// service is everything of one running exchange.
+type service struct {
+	store  *lease.Store
+	tasks  *policy.Set
+	keeper *lease.Keeper
+	server *server.Server
+}
+
+// open wires the rooms together, in the order of a request.
+func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
+	issuers, err := c.issuers()
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := identity.New(c.URL, issuers, identity.Options{Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("reading the issuers in %s: %w", c.file, err)
+	}
+	backends, err := c.openBackends()
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := policy.Load(os.DirFS(c.beside(c.Tasks)), policy.Check{Issuers: issuers, Backends: scopers(backends)})
+	if err != nil {
+		return nil, fmt.Errorf("reading the task files in %s:\n%w", c.beside(c.Tasks), err)
+	}
+	keys, err := lease.ReadKeys(c.beside(c.Keys))
+	if err != nil {
+		return nil, err
+	}
+	store, err := lease.Open(ctx, c.beside(c.Store), keys, lease.Options{})
+	if err != nil {
+		return nil, err
+	}
+	x := &exchange.Exchange{
+		Verifier: verifier, Policy: func() *policy.Set { return tasks }, Leases: store,
+		Backends: backends, Owners: c.Owners, Now: time.Now, Log: log,
+	}
+	return &service{
+		store: store, tasks: tasks,
+		keeper: &lease.Keeper{Store: store, Backends: kept(ctx, store, backends, log), End: ending(x), Now: time.Now, Log: log},
+		server: &server.Server{Exchange: x, URL: c.URL, Ready: store.Ready, Log: log},
+	}, nil
+}
+
+// run ends the server first, so that no lease is begun, and the keeper after it.
+func (s *service) run(ctx context.Context, public, admin net.Listener) error {
+	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var keeper sync.WaitGroup
+	keeper.Go(func() { s.keeper.Run(keeping) })
+	err := s.server.Serve(ctx, public, admin)
+	stop()
+	keeper.Wait()
+	return errors.Join(err, s.store.Close())
+}
+
+func ending(x *exchange.Exchange) func(context.Context, lease.Lease, string) error {
+	return func(ctx context.Context, l lease.Lease, why string) error {
+		_, err := x.End(ctx, l.ID, why)
+		return err
+	}
+}
+
+// kept are the configured backends and those that live leases still need: the
+// latter cannot be ended until their backend is configured again, but they do die,
+// and that is to be written down.
+func kept(ctx context.Context, store *lease.Store, configured map[string]backend.Backend, log *slog.Logger) []string {
+	names, err := store.LiveBackends(ctx)
+	if err != nil {
+		log.ErrorContext(ctx, "cannot see which backends live leases need", "error", err)
+	}
+	for _, name := range names {
+		if configured[name] == nil {
+			log.ErrorContext(ctx, "live leases need a backend that is not configured; bring it back until they are over", "backend", name)
+		}
+	}
+	for name := range configured {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func scopers(backends map[string]backend.Backend) map[string]policy.Scoper {
+	all := map[string]policy.Scoper{}
+	for name, b := range backends {
+		all[name] = b
+	}
+	return all
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", address, err)
+	}
+	return l, nil
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/client"
+	"github.com/stepkey/stepkey/internal/secret"
+)
+
+// actionPost is the action's second half: it gives the credential back. It never
+// fails the job: what the job was for is done, and the exchange's keeper ends the
+// lease at its deadline even if nothing here works. Then a warning says until when.
+func (s *step) actionPost(ctx context.Context) {
+	stage, leaseToken := s.saved(stateStage), secret.New(s.saved(stateLeaseToken))
+	switch {
+	case stage == stageSettled, stage == stageStarted:
+		s.debug("nothing to end: main got as far as %q", stage)
+	case !leaseToken.Empty():
+		s.giveBack(ctx, leaseToken)
+	case stage == stageAsked:
+		s.giveBackAll(ctx, "the first half of this action did not learn which lease it got")
+	case s.getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "" && s.gh.GetInput("exchange") != "":
+		// Not one value was kept, although main saves one before all else.
+		s.giveBackAll(ctx, "this runner did not keep the state of the first half of this action")
+	default:
+		s.debug("nothing to end: no state, and no way to ask")
+	}
+}
+
+func (s *step) giveBack(ctx context.Context, leaseToken secret.String) {
+	began := s.now()
+	if err := s.mask(leaseToken.Reveal()); err != nil {
+		return // no log: what follows could only be told there
+	}
+	c, err := s.dial(s.saved(stateExchange))
+	if err != nil {
+		s.notEnded(err)
+		return
+	}
+	if s.saved(stateRevocable) == "false" {
+		s.sayOver(ctx, c, leaseToken)
+		return
+	}
+	revoked, err := s.endLease(ctx, c, leaseToken)
+	if err != nil {
+		s.notEnded(err)
+		return
+	}
+	s.tell("lease " + s.saved(stateLeaseID) + " " + s.outcome(revoked, began))
+}
+
+// sayOver tells the exchange once that the job is done with a credential that
+// cannot be revoked. It cannot confirm an end before the credential expires, so
+// there is nothing to wait for, and what happens is what was said at the start.
+func (s *step) sayOver(ctx context.Context, c *client.Client, leaseToken secret.String) {
+	ctx, cancel := context.WithTimeout(ctx, s.waits.endTry)
+	defer cancel()
+	if _, err := c.Revoke(ctx, leaseToken); err != nil {
+		s.debug("the exchange was told: %v", err)
+	}
+	s.tell(fmt.Sprintf("lease %s cannot be revoked; the credential expires at %s", s.saved(stateLeaseID), s.savedMoment(stateDiesAt)))
+}
+
+// outcome words what the exchange says of our lease now.
+func (s *step) outcome(revoked client.Revocation, began time.Time) string {
+	state := ""
+	for _, lease := range revoked.Leases {
+		if lease.ID == s.saved(stateLeaseID) {
+			state = lease.State
+		}
+	}
+	now := s.now()
+	switch {
+	case state == "":
+		return "had ended already"
+	case state == "revoked":
+		return fmt.Sprintf("is revoked, confirmed %d ms after this clean-up began%s", now.Sub(began).Milliseconds(), lived(s.saved(stateIssuedAt), now))
+	case state == "expired", state == "failed":
+		return "had ended already: it is " + stateInWords(state)
+	}
+	return fmt.Sprintf("is %s; the exchange goes on until it is confirmed, and the credential is gone by %s in any case", stateInWords(state), s.savedMoment(stateDiesAt))
+}
+
+func (s *step) giveBackAll(ctx context.Context, why string) {
+	exchange := s.saved(stateExchange)
+	if exchange == "" {
+		exchange = s.gh.GetInput("exchange")
+	}
+	c, err := s.dial(exchange)
+	if err != nil {
+		s.notEnded(err)
+		return
+	}
+	audience := s.saved(stateAudience)
+	if audience == "" {
+		audience = s.audience(c)
+	}
+	revoked, err := s.endJob(ctx, c, audience)
+	if err != nil {
+		s.notEnded(err)
+		return
+	}
+	s.tell(fmt.Sprintf("%s, so all leases of this job were ended: %s", why, list(revoked.Leases)))
+}
+
+// notEnded is a warning, not an error: the keeper has the deadline.
+func (s *step) notEnded(err error) {
+	title, text := "not given back", sentence(explainEnd(err).text)
+	known := s.saved(stateEndsAt) != ""
+	switch {
+	case takenOver(err):
+		title = "end not confirmed yet"
+		text += " The exchange goes on until it is"
+		if known {
+			text += "; the credential is gone by " + s.savedMoment(stateDiesAt) + " in any case"
+		}
+	case known:
+		text += " The credential was not ended from here; the exchange ends it at its deadline: it lives until " + s.savedMoment(stateEndsAt) +
+			", and if the exchange stays down, until " + s.savedMoment(stateDiesAt)
+	default:
+		text += " If there is a credential, it was not ended from here; the exchange ends it at its deadline"
+	}
+	s.warn(title, text)
+	s.summarize(title + ": " + text)
+}
+
+func (s *step) tell(text string) {
+	s.info("%s", text)
+	s.summarize(text)
+}
+
+func (s *step) summarize(text string) {
+	if on, err := s.yesNo("summary", true); err != nil || !on || s.saved(stateSummary) == "false" {
+		return
+	}
+	title := "Stepkey"
+	if task := s.saved(stateTask); task != "" {
+		title += ", " + task
+	}
+	s.appendSummary("\n" + cell(title+": "+text) + "\n")
+}
+
+func (s *step) savedMoment(name string) string {
+	at, err := time.Parse(time.RFC3339, s.saved(name))
+	if err != nil {
+		return "an unknown moment"
+	}
+	return moment(at)
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/client"
+)
+
+// inputs are the action's, read and checked.
+type inputs struct {
+	exchange  *client.Client
+	task      string
+	ttl       time.Duration
+	audience  string
+	exportEnv bool
+	summary   bool
+}
+
+func (s *step) readInputs() (in inputs, err error) {
+	if in.exchange, err = s.dial(s.gh.GetInput("exchange")); err != nil {
+		return in, err
+	}
+	if in.task, err = taskName(s.gh.GetInput("task")); err != nil {
+		return in, err
+	}
+	if in.ttl, err = duration(s.gh.GetInput("ttl")); err != nil {
+		return in, err
+	}
+	if in.exportEnv, err = s.yesNo("export-env", false); err != nil {
+		return in, err
+	}
+	if in.summary, err = s.yesNo("summary", true); err != nil {
+		return in, err
+	}
+	in.audience = s.audience(in.exchange)
+	return in, nil
+}
+
+// audience is the exchange's URL unless the input says otherwise: a token for one
+// exchange is then useless at another.
+func (s *step) audience(exchange *client.Client) string {
+	if audience := s.gh.GetInput("audience"); audience != "" {
+		return audience
+	}
+	return exchange.URL()
+}
+
+// dial checks the URL; it does not connect. STEPKEY_ALLOW_HTTP=true permits plain
+// HTTP, for tests on networks that nobody else sees.
+func (s *step) dial(exchange string) (*client.Client, error) {
+	if exchange == "" {
+		return nil, badInput("exchange", "is missing: give the URL of your exchange, as in `exchange: https://exchange.example.com`")
+	}
+	c, err := client.New(exchange, client.Options{
+		HTTP: s.http, UserAgent: "stepkey/" + version(), AllowHTTP: s.getenv("STEPKEY_ALLOW_HTTP") == "true",
+	})
+	if err != nil {
+		return nil, badInput("exchange", "cannot be used: "+err.Error())
+	}
+	return c, nil
+}
+
+// taskName allows one scope of RFC 6749 section 3.3: a space would make two.
+func taskName(given string) (string, error) {
+	bad := func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
+	switch {
+	case given == "":
+		return "", badInput("task", "is missing: name the task that this step is for, as in `task: publish-release`")
+	case len(given) > 128 || strings.ContainsFunc(given, bad):
+		return "", badInput("task", "is not the name of one task: at most 128 letters, digits and signs, without spaces")
+	}
+	return given, nil
+}
+
+func duration(given string) (time.Duration, error) {
+	if given == "" {
+		return 0, nil
+	}
+	ttl, err := time.ParseDuration(given)
+	if err != nil || ttl < time.Second {
+		return 0, badInput("ttl", "is not a duration of at least a second: write it like 90s, 10m or 1h30m, or leave it out to get what the task allows")
+	}
+	return ttl, nil
+}
+
+// yesNo reads the booleans of YAML 1.2's core schema, as the runner's toolkit does.
+func (s *step) yesNo(name string, otherwise bool) (bool, error) {
+	switch s.gh.GetInput(name) {
+	case "":
+		return otherwise, nil
+	case "true", "True", "TRUE":
+		return true, nil
+	case "false", "False", "FALSE":
+		return false, nil
+	}
+	return false, badInput(name, "must be true or false")
+}
+
+func badInput(name, why string) error {
+	return &trouble{"input " + name, fmt.Sprintf("the input `%s` %s", name, why)}
+}

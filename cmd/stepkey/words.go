@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/client"
+)
+
+// trouble is a failure told to the one who reads the job's log: a title of a few
+// words, and what to do.
+type trouble struct{ title, text string }
+
+func (t *trouble) Error() string { return t.text }
+
+// explain turns any failure into the words of an annotation.
+func explain(err error) *trouble {
+	if own, ok := errors.AsType[*trouble](err); ok {
+		return own
+	}
+	if refused, ok := errors.AsType[*client.Error](err); ok {
+		return explainRefusal(refused)
+	}
+	if none, ok := errors.AsType[*client.Unreachable](err); ok {
+		why := none.Err.Error()
+		if errors.Is(none.Err, context.DeadlineExceeded) {
+			why = "it did not answer in time"
+		}
+		return &trouble{"exchange not reached", fmt.Sprintf("no answer from the exchange at %s: %s. Look whether the URL is right, whether the exchange is up, and whether this runner can reach it (proxy, firewall, certificate authority)", none.Exchange, why)}
+	}
+	if bad, ok := errors.AsType[*client.BadAnswer](err); ok {
+		return &trouble{"not an exchange", fmt.Sprintf("%v. Look whether the input `exchange` names an exchange of a version that fits this action", bad)}
+	}
+	return &trouble{"failed", err.Error()}
+}
+
+// explainRefusal adds to the exchange's own words only what it cannot know: which
+// of the action's inputs to look at.
+func explainRefusal(e *client.Error) *trouble {
+	title, todo := "refused", ""
+	switch e.Code {
+	case client.CodeAccessDenied:
+		title = "access denied"
+	case client.CodeInvalidGrant:
+		title, todo = "ID token refused", "Look whether the exchange trusts this job's issuer, and whether the input `audience` is the one it expects (by default the exchange's URL)"
+	case client.CodeInvalidScope:
+		title, todo = "no such task", "Look at the spelling of the input `task`, and whether the task's file has reached the exchange"
+	case client.CodeSlowDown, client.CodeUnavailable:
+		title, todo = "exchange busy", "Run the job again later"
+		if e.RetryAfter > 0 {
+			todo = fmt.Sprintf("Run the job again in %v", e.RetryAfter)
+		}
+	case "":
+		title, todo = "not an exchange", "Look whether the input `exchange` is the exact base URL of your exchange"
+	}
+	text := sentence(e.Description)
+	if todo != "" {
+		text += " " + todo + "."
+	}
+	if e.AuditID != "" {
+		text += " Audit id: " + e.AuditID
+	}
+	return &trouble{title, fmt.Sprintf("the exchange answered %d %s: %s", e.Status, e.Code, text)}
+}
+
+// explainEnd is explain for revocations.
+func explainEnd(err error) *trouble {
+	refused, ok := errors.AsType[*client.Error](err)
+	if !ok || refused.Code == "" {
+		return explain(err)
+	}
+	text := sentence(refused.Description)
+	if refused.AuditID != "" {
+		text += " Audit id: " + refused.AuditID
+	}
+	return &trouble{"not given back", fmt.Sprintf("the exchange answered %d %s: %s", refused.Status, refused.Code, text)}
+}
+
+// takenOver: the exchange is ending the lease and could not confirm it yet; it
+// goes on by itself (RFC 7009 section 2.2.1 has 503 for that).
+func takenOver(err error) bool {
+	refused, ok := errors.AsType[*client.Error](err)
+	return ok && refused.Code == client.CodeUnavailable
+}
+
+// sentence ends text with a full stop.
+func sentence(text string) string {
+	if text == "" {
+		return "no reason given."
+	}
+	if text[len(text)-1] == '.' {
+		return text
+	}
+	return text + "."
+}
+
+// moment is how times are written for people, everywhere in the log and the summary.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

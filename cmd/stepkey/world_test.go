@@ -1,0 +1,164 @@
+package main
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+
+	"github.com/stepkey/stepkey/exchange/client"
+)
+
+// theWorld is one story's exchange and ID-token service. Unless scripted, they
+// say yes. Both are strict: an ID token works once and only with the audience it
+// was asked for.
+type theWorld struct {
+	server   *httptest.Server
+	arrivals map[string]chan struct{}
+
+	mu      sync.Mutex
+	next    map[string][]scripted
+	log     strings.Builder
+	issued  int
+	unspent map[string]string // ID token -> audience
+}
+
+// scripted is one answer: a status with a body, or something special.
+type scripted struct {
+	special string // drop, hang
+	status  int
+	body    string
+	header  [][2]string
+}
+
+// The credential that is given unless the story says otherwise.
+const (
+	standardGrant = `{"access_token":"ghs_canary","issued_token_type":"urn:ietf:params:oauth:token-type:access_token",
+"token_type":"Bearer","expires_in":300,"scope":"publish-release",
+"lease":{"id":"lease_01","token":"skl_handle","ends_at":"2026-11-23T15:05:00Z","dies_at":"2026-11-23T16:00:30Z","revocable":true,"granted":"contents: write on acme/widget"},
+"credential":{"kind":"github","values":{"token":"ghs_canary"},"env":{"GH_TOKEN":"ghs_canary","GITHUB_TOKEN":"ghs_canary"}}}`
+	standardRevocation = `{"leases":[{"id":"lease_01","state":"revoked"}]}`
+)
+
+func newWorld() *theWorld {
+	w := &theWorld{next: map[string][]scripted{}, unspent: map[string]string{}, arrivals: map[string]chan struct{}{}}
+	mux := http.NewServeMux()
+	for path, answer := range map[string]http.HandlerFunc{"/idtoken": w.idToken, "/token": w.token, "/revoke": w.revoke} {
+		w.arrivals[path] = make(chan struct{}, 100)
+		mux.HandleFunc(path, answer)
+	}
+	w.server = httptest.NewServer(mux)
+	return w
+}
+
+// close does not wait for handlers that hang: their callers are gone with the story.
+func (w *theWorld) close() {
+	w.server.CloseClientConnections()
+	w.server.Close()
+}
+
+func (w *theWorld) script(path string, s scripted) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.next[path] = append(w.next[path], s)
+}
+
+func (w *theWorld) takeLog() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer w.log.Reset()
+	return w.log.String()
+}
+
+// noted writes a line of the log and takes the scripted answer, if there is one.
+func (w *theWorld) noted(path, format string, args ...any) scripted {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fmt.Fprintf(&w.log, path+" "+format+"\n", args...)
+	w.arrivals[path] <- struct{}{}
+	if len(w.next[path]) == 0 {
+		return scripted{}
+	}
+	s := w.next[path][0]
+	w.next[path] = w.next[path][1:]
+	return s
+}
+
+func (s scripted) answer(rw http.ResponseWriter, r *http.Request, otherwise string) {
+	switch s.special {
+	case "drop":
+		panic(http.ErrAbortHandler)
+	case "hang":
+		<-r.Context().Done()
+		return
+	}
+	for _, h := range s.header {
+		rw.Header().Set(h[0], h[1])
+	}
+	rw.WriteHeader(cmp.Or(s.status, http.StatusOK))
+	if s.status == 0 {
+		s.body = otherwise
+	}
+	_, _ = io.WriteString(rw, s.body)
+}
+
+func (w *theWorld) idToken(rw http.ResponseWriter, r *http.Request) {
+	s := w.noted("/idtoken", "api-version=%s", r.URL.Query().Get("api-version"))
+	audience := r.URL.Query().Get("audience")
+	if r.Method != http.MethodGet || r.Header.Get("Authorization") != "Bearer runtime-token" || audience == "" {
+		s = scripted{status: http.StatusUnauthorized}
+	}
+	w.mu.Lock()
+	w.issued++
+	token := fmt.Sprintf("eyJh.%s.c2ln", base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "id-token-%d", w.issued)))
+	w.unspent[token] = audience
+	w.mu.Unlock()
+	body, _ := json.Marshal(map[string]string{"value": token})
+	s.answer(rw, r, string(body))
+}
+
+// spend accepts an ID token once. Its number is what the log shows.
+func (w *theWorld) spend(token string) (name string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	audience, ok := w.unspent[token]
+	if !ok {
+		return "unknown or used ID token", fmt.Errorf("unknown or used ID token")
+	}
+	delete(w.unspent, token)
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	return string(payload) + " for " + strings.ReplaceAll(audience, w.server.URL, "EXCHANGE"), err
+}
+
+const invalidGrant = `{"error":"invalid_grant","error_description":"unknown or used ID token"}`
+
+func (w *theWorld) token(rw http.ResponseWriter, r *http.Request) {
+	name, err := w.spend(r.PostFormValue("subject_token"))
+	details := ""
+	if d := r.PostFormValue("authorization_details"); d != "" {
+		details = " " + d
+	}
+	s := w.noted("/token", "scope=%s with %s%s", r.PostFormValue("scope"), name, details)
+	if err != nil || r.PostFormValue("grant_type") != client.GrantTypeTokenExchange || r.PostFormValue("subject_token_type") != client.TokenTypeIDToken {
+		s = scripted{status: http.StatusBadRequest, body: invalidGrant}
+	}
+	s.answer(rw, r, standardGrant)
+}
+
+func (w *theWorld) revoke(rw http.ResponseWriter, r *http.Request) {
+	if r.PostFormValue("token_type_hint") != client.TokenTypeJob {
+		w.noted("/revoke", "lease token %s", r.PostFormValue("token")).answer(rw, r, standardRevocation)
+		return
+	}
+	name, err := w.spend(r.PostFormValue("token"))
+	s := w.noted("/revoke", "job of %s", name)
+	if err != nil {
+		s = scripted{status: http.StatusBadRequest, body: invalidGrant}
+	}
+	s.answer(rw, r, standardRevocation)
+}

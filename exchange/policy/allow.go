@@ -1,0 +1,211 @@
+package policy
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/stepkey/stepkey/internal/yamlfile"
+)
+
+type entryBlock struct {
+	Issuer yamlfile.Node `yaml:"issuer,required"`
+	Claims yamlfile.Node `yaml:"claims,required"`
+	When   yamlfile.Node `yaml:"when"`
+}
+
+// kind is what an entry of allow must hold for issuers of one make to let only
+// those in who are meant.
+type kind struct {
+	pins     []string // one of these at least: ids that are never given to another owner
+	required []string // each of these
+}
+
+// kinds is the table. GitHub gives the names of owners and repositories, and with
+// them sub, to others once they are free; ids never. event_name must be said
+// because pull_request_target, workflow_run and issue_comment run with the base
+// repository's identity on what strangers send.
+func kinds() map[string]kind {
+	return map[string]kind{
+		"github": {pins: []string{"repository_id", "repository_owner_id"}, required: []string{"event_name"}},
+	}
+}
+
+// never says why a claim may not be matched; of most it says nothing.
+func never(claim string) (why string) {
+	switch claim {
+	case "sub":
+		return "it has several shapes, and the names in it can be given to others; match repository_id and the claims you mean"
+	case "actor", "actor_id":
+		return "it says who started the run and not which code runs; match the repository and the workflow"
+	case "iss":
+		return "it is checked before; name the issuer as issuer: …"
+	case "aud":
+		return "it is checked before, and is the same for every workload"
+	case "jti":
+		return "it is another for every token"
+	case "exp", "iat", "nbf":
+		return "times are checked before; limits: {ttl: …} says how long a lease lasts"
+	}
+	return ""
+}
+
+func (r *reader) allow(n yamlfile.Node) []entry {
+	if !n.Exists() {
+		return nil
+	}
+	if len(n.Items()) == 0 {
+		r.refuse(n, "allow must be a list of at least one entry: - issuer: …")
+	}
+	var entries []entry
+	for _, item := range n.Items() {
+		entries = append(entries, r.entry(item))
+	}
+	return entries
+}
+
+// entry makes the conditions of one entry of allow.
+func (r *reader) entry(n yamlfile.Node) entry {
+	var b entryBlock
+	r.decode(n, &b)
+	e := entry{rule: place(n)}
+	e.conditions = append(e.conditions, r.issuer(b.Issuer))
+	e.conditions = append(e.conditions, r.claims(b.Claims)...)
+	if b.When.Exists() {
+		r.refuse(b.When, "conditions in CEL are not supported by this version; use exact claims")
+	}
+	r.pinned(n, b)
+	return e
+}
+
+func (r *reader) issuer(n yamlfile.Node) condition {
+	var name string
+	if r.decode(n, &name) && r.kindOf(name) == "" {
+		r.refuse(n, "no issuer %s is configured (configured: %s)", yamlfile.Quote(name), r.issuerNames())
+	}
+	return issuedBy{issuer: name, place: place(n)}
+}
+
+// kindOf returns the kind of a configured issuer, and "" of any other.
+func (r *reader) kindOf(name string) string {
+	for _, i := range r.Issuers {
+		if i.Name == name {
+			return i.Kind
+		}
+	}
+	return ""
+}
+
+func (r *reader) issuerNames() string {
+	names := make(map[string]bool)
+	for _, i := range r.Issuers {
+		names[i.Name] = true
+	}
+	return listed(names)
+}
+
+// pinned demands what an issuer's kind demands. A kind without a row lets nobody in.
+func (r *reader) pinned(n yamlfile.Node, b entryBlock) {
+	var name string
+	if b.Issuer.Decode(&name) != nil || r.kindOf(name) == "" || len(b.Claims.Keys()) == 0 {
+		return // reported already
+	}
+	k, ok := kinds()[r.kindOf(name)]
+	if !ok {
+		r.refuse(b.Issuer, "there are no rules yet for issuers of kind %s", yamlfile.Quote(r.kindOf(name)))
+		return
+	}
+	has := func(claim string) bool { return b.Claims.Get(claim).Exists() }
+	if !slices.ContainsFunc(k.pins, has) {
+		r.refuse(b.Claims, "nothing is pinned by id, and names can be given to others; add %s", strings.Join(k.pins, " or "))
+	}
+	for _, claim := range k.required {
+		if !has(claim) {
+			r.refuse(b.Claims, "%s is not listed; name the events that may use the task, as %s: [push]", claim, claim)
+		}
+	}
+}
+
+// claims makes a condition of each claim, in the order of the file.
+func (r *reader) claims(n yamlfile.Node) []condition {
+	if !n.Exists() {
+		return nil
+	}
+	if len(n.Keys()) == 0 {
+		r.refuse(n, "claims must name at least one claim and its value, as repository_id: \"456789\"")
+	}
+	var conditions []condition
+	for _, claim := range n.Keys() {
+		r.claimName(n.Key(claim), claim)
+		wanted := r.values(n.Get(claim), claim)
+		conditions = append(conditions, claimIs{claim: claim, wanted: wanted, place: place(n.Key(claim))})
+	}
+	return conditions
+}
+
+var claimName = regexp.MustCompile(`\A[!-~]{1,128}\z`)
+
+func (r *reader) claimName(n yamlfile.Node, claim string) {
+	if why := never(claim); why != "" {
+		r.refuse(n, "%s may not be matched: %s", claim, why)
+	} else if !claimName.MatchString(claim) {
+		r.refuse(n, "%s is no name of a claim", yamlfile.Quote(claim))
+	}
+}
+
+// values reads a claim's one value or its list of values.
+func (r *reader) values(n yamlfile.Node, claim string) []string {
+	items := []yamlfile.Node{n}
+	if n.IsList() {
+		items = n.Items()
+	}
+	if len(items) == 0 {
+		r.refuse(n, "the list is empty and would let nobody in; write the values")
+	}
+	var values []string
+	for _, item := range items {
+		var value string
+		if !r.decode(item, &value) {
+			continue
+		}
+		if why := badValue(claim, value); why != "" {
+			r.refuse(item, "%s", why)
+		} else if slices.Contains(values, value) {
+			r.refuse(item, "%s is listed twice", yamlfile.Quote(value))
+		}
+		values = append(values, value)
+	}
+	return values
+}
+
+// badValue says why a value could never match, or would not mean what it looks like.
+func badValue(claim, value string) string {
+	switch {
+	case value == "":
+		return "the value is empty and would never match"
+	case !printable(value) || strings.TrimSpace(value) != value:
+		return "the value has control characters, or spaces around it, and would never match"
+	case strings.Contains(value, "*"):
+		return "matches are exact: * stands for itself and matches nothing else; list the values"
+	case strings.Contains(value, "${"):
+		return "expressions (${…}) are not supported by this version; write the value out"
+	case strings.HasPrefix(claim, listPrefix) && strings.Contains(value, ","):
+		return "a property's values are matched one by one; list them: [a, b]"
+	case namesID(claim) && !isID(value):
+		return claim + " is a number that GitHub gave, digits alone, as \"456789\"; found " + yamlfile.Quote(value)
+	}
+	return ""
+}
+
+// namesID reports whether GitHub gives a claim as a number written as text.
+func namesID(claim string) bool {
+	return slices.Contains([]string{"repository_id", "repository_owner_id", "enterprise_id", "run_id", "check_run_id"}, claim)
+}
+
+// isID reports whether text is a positive decimal number in its one spelling, as
+// GitHub writes ids.
+func isID(text string) bool {
+	n, err := strconv.ParseInt(text, 10, 64)
+	return err == nil && n > 0 && strconv.FormatInt(n, 10) == text
+}

@@ -1,0 +1,76 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/stepkey/stepkey/internal/yamlfile"
+)
+
+// UnknownTask: no task has that name. It does not say which there are, because
+// whoever asks may be a stranger.
+type UnknownTask struct{ Task string }
+
+func (e *UnknownTask) Error() string {
+	return "there is no task " + yamlfile.Quote(e.Task)
+}
+
+// A Denial is a workload that may not have a task, and why. Its words give the
+// rules of the task away: they are for the audit log and the task's owners, and
+// never for anyone else.
+type Denial struct {
+	Task   string
+	Misses []Miss // for each entry of allow, in file order, the first thing that did not hold
+	// Asked says what was asked for and may not be. Then the workload itself was
+	// let in, and Misses is empty.
+	Asked string
+}
+
+// A Miss is the first thing that did not hold in one entry of allow.
+type Miss struct {
+	Entry   string   // the entry's place: "publish-release.yaml:5"
+	Place   string   // the place of what did not hold: "publish-release.yaml:9"
+	Claim   string   // the claim's name, or "issuer"
+	Wanted  []string // any of these
+	Saw     string   // what the workload has; empty where it has none
+	Present bool     // false: the claim is absent, or is no text, number or boolean
+}
+
+func (d *Denial) Error() string {
+	return fmt.Sprintf("task %s denied: %s", yamlfile.Quote(d.Task), d.Reason())
+}
+
+// Reason says, entry by entry, what did not hold, or what was asked for in vain.
+func (d *Denial) Reason() string {
+	if len(d.Misses) == 0 {
+		return d.Asked
+	}
+	var reasons []string
+	for _, m := range d.Misses {
+		reasons = append(reasons, m.String())
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// String is one Miss in words: "publish-release.yaml:9: event_name is
+// "pull_request", wanted "push" or "release"".
+func (m Miss) String() string {
+	saw := "absent"
+	if m.Present {
+		saw = yamlfile.Quote(m.Saw)
+	}
+	return fmt.Sprintf("%s: %s is %s, wanted %s", m.Place, m.Claim, saw, anyOf(m.Wanted))
+}
+
+// anyOf lists a few values and counts the rest.
+func anyOf(values []string) string {
+	const few = 5
+	var quoted []string
+	for _, v := range values[:min(len(values), few)] {
+		quoted = append(quoted, yamlfile.Quote(v))
+	}
+	if more := len(values) - few; more > 0 {
+		quoted = append(quoted, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(quoted, " or ")
+}

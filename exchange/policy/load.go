@@ -1,0 +1,97 @@
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/identity"
+	"github.com/stepkey/stepkey/internal/yamlfile"
+)
+
+// A Scoper reads and checks a credential block; every backend is one. Strict and
+// pure. Its errors are *yamlfile.Error, so that they keep their place.
+type Scoper interface {
+	Scope(backend.Block) (backend.Scope, error)
+}
+
+// Check is what task files are held against.
+type Check struct {
+	Issuers  []identity.Issuer // as configured; their Name and Kind are read
+	Backends map[string]Scoper // by the key under credential
+}
+
+// Load reads the task files of a folder: <task>.yaml or <task>.yml, side by side.
+// Hidden files, *.test.yaml and files of other kinds are not read. The error joins
+// every fault of every file as *yamlfile.Error, in file order; then there is no Set.
+func Load(fsys fs.FS, c Check) (*Set, error) {
+	names, err := taskFiles(fsys)
+	if err != nil {
+		return nil, err
+	}
+	set := &Set{tasks: make(map[string]Task, len(names))}
+	var faults []error
+	for _, name := range names {
+		data, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			faults = append(faults, &yamlfile.Error{File: name, Message: fmt.Sprintf("reading the task file: %v", err)})
+			continue
+		}
+		task, wrong := readTask(name, data, c)
+		if before, twice := set.tasks[task.Name]; twice {
+			wrong = append(wrong, &yamlfile.Error{File: name, Line: 1, Column: 1,
+				Message: fmt.Sprintf("task %s is already in %s", yamlfile.Quote(task.Name), before.File)})
+		}
+		if len(wrong) > 0 {
+			faults = append(faults, inOrder(wrong)...)
+			continue
+		}
+		set.tasks[task.Name] = task
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return set, nil
+}
+
+// taskFiles returns the names of the task files, sorted. A folder inside is a
+// fault and not skipped: its tasks would be missing without a word.
+func taskFiles(fsys fs.FS) ([]string, error) {
+	listed, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, fmt.Errorf("reading the folder of task files: %w", err)
+	}
+	var names []string
+	for _, f := range listed {
+		name := f.Name()
+		kind := strings.ToLower(path.Ext(name))
+		switch {
+		case strings.HasPrefix(name, "."):
+		case f.IsDir():
+			return nil, &yamlfile.Error{File: name, Message: "task files lie side by side; a folder among them is not read"}
+		case kind != ".yaml" && kind != ".yml":
+		case strings.HasSuffix(name, ".test.yaml"):
+		default:
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// inOrder sorts the faults of one file by their place.
+func inOrder(faults []*yamlfile.Error) []error {
+	slices.SortStableFunc(faults, func(a, b *yamlfile.Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	sorted := make([]error, len(faults))
+	for i, f := range faults {
+		sorted[i] = f
+	}
+	return sorted
+}
