@@ -57,11 +57,12 @@ func (x *Exchange) EndByToken(ctx context.Context, token secret.String) (Lease, 
 	return l, true, err
 }
 
-// EndJob ends all that the job of a subject token holds. It uses no token up: a
+// EndJob ends all that the job of a subject token holds, of one task where task is
+// named. It uses no token up: a
 // subject token can end its own job's leases as often as it is valid, and it was
 // that job that was given them. Errors about the token are *Refused.
-func (x *Exchange) EndJob(ctx context.Context, subjectToken secret.String) ([]Lease, error) {
-	r := Request{SubjectToken: subjectToken}
+func (x *Exchange) EndJob(ctx context.Context, subjectToken secret.String, task string) ([]Lease, error) {
+	r := Request{SubjectToken: subjectToken, Task: task}
 	workload, err := x.verify(ctx, r)
 	if err != nil {
 		return nil, x.refuse(ctx, r, workload, err)
@@ -70,13 +71,18 @@ func (x *Exchange) EndJob(ctx context.Context, subjectToken secret.String) ([]Le
 	if err != nil {
 		return nil, err
 	}
-	ended := make([]Lease, len(held))
+	var ended []Lease
 	var faults []error
-	for i, l := range held {
-		if ended[i], err = x.End(ctx, l.ID, lease.ByJob); err != nil {
-			ended[i] = l
-			faults = append(faults, err)
+	for _, l := range held {
+		if task != "" && l.Task != task {
+			continue
 		}
+		now, err := x.End(ctx, l.ID, lease.ByJob)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		ended = append(ended, now)
 	}
 	return ended, errors.Join(faults...)
 }

@@ -266,7 +266,10 @@ func TestAJobsSubjectTokenEndsAllThatJobHoldsAndNothingElse(t *testing.T) {
 	st := set(t)
 	mine, _ := st.ask(t.Context(), "jti-1/push1")
 	other, _ := st.ask(t.Context(), "jti-2/push2")
-	ended, err := st.EndJob(t.Context(), secret.New("jti-3/push1"))
+	if ended, err := st.EndJob(t.Context(), secret.New("jti-3/push1"), "deploy"); err != nil || len(ended) != 0 {
+		t.Errorf("of another task: %+v, %v", ended, err)
+	}
+	ended, err := st.EndJob(t.Context(), secret.New("jti-3/push1"), "")
 	if err != nil || len(ended) != 1 || ended[0].ID != mine.Lease.ID || ended[0].State != lease.Revoked {
 		t.Errorf("%+v, %v", ended, err)
 	}
@@ -274,7 +277,7 @@ func TestAJobsSubjectTokenEndsAllThatJobHoldsAndNothingElse(t *testing.T) {
 		t.Errorf("another job's lease is %s", l.State)
 	}
 	var refused *exchange.Refused
-	if _, err := st.EndJob(t.Context(), secret.New("forged")); !errors.As(err, &refused) || refused.AuditID == "" {
+	if _, err := st.EndJob(t.Context(), secret.New("forged"), ""); !errors.As(err, &refused) || refused.AuditID == "" {
 		t.Errorf("a forged subject token: %v", err)
 	}
 }

@@ -38,6 +38,11 @@ func TestTheDemo(t *testing.T) {
 		if !strings.Contains(string(out), "As told.") || strings.Contains(string(out), "✗") || strings.Count(string(out), "✓") < 19 {
 			t.Errorf("told:\n%s", out)
 		}
+		for _, line := range shown(t) {
+			if !strings.Contains(string(out), strings.TrimSpace(line)) {
+				t.Errorf("the first page shows a line that is not told: %s", line)
+			}
+		}
 		if strings.Contains(string(out), "\x1b[") {
 			t.Error("colours where there is no terminal")
 		}

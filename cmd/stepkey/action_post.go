@@ -97,12 +97,16 @@ func (s *step) giveBackAll(ctx context.Context, why string) {
 	if audience == "" {
 		audience = s.audience(c)
 	}
-	revoked, err := s.endJob(ctx, c, audience)
+	task := s.saved(stateTask)
+	if task == "" {
+		task = s.gh.GetInput("task")
+	}
+	revoked, err := s.endJob(ctx, c, audience, task)
 	if err != nil {
 		s.notEnded(err)
 		return
 	}
-	s.tell(fmt.Sprintf("%s, so all leases of this job were ended: %s", why, list(revoked.Leases)))
+	s.tell(fmt.Sprintf("%s, so this job's leases of %s were ended: %s", why, task, list(revoked.Leases)))
 }
 
 // notEnded is a warning, not an error: the keeper has the deadline.

@@ -60,8 +60,8 @@ func (a *asking) try(ctx context.Context) (*client.Grant, error) {
 	}
 	a.lost++
 	var ended client.Revocation
-	if ended, a.unended = a.endJob(ctx, a.in.exchange, a.in.audience); len(ended.Leases) > 0 {
-		a.warn("leases ended", fmt.Sprintf("the exchange's answer was lost, so all leases of this job were ended: %s. A credential that an earlier step got is gone with them", list(ended.Leases)))
+	if ended, a.unended = a.endJob(ctx, a.in.exchange, a.in.audience, a.in.task); len(ended.Leases) > 0 {
+		a.warn("leases ended", fmt.Sprintf("the exchange's answer was lost, so this job's leases of %s were ended: %s. One that an earlier step got is gone with them", a.in.task, list(ended.Leases)))
 	}
 	return nil, err
 }

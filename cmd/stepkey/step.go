@@ -76,14 +76,14 @@ func (s *step) endLease(ctx context.Context, c *client.Client, leaseToken secret
 	return s.insist(ctx, func(ctx context.Context) (client.Revocation, error) { return c.Revoke(ctx, leaseToken) })
 }
 
-// endJob ends all leases of this job, for want of a lease token.
-func (s *step) endJob(ctx context.Context, c *client.Client, audience string) (client.Revocation, error) {
+// endJob ends this job's leases of one task, for want of a lease token.
+func (s *step) endJob(ctx context.Context, c *client.Client, audience, task string) (client.Revocation, error) {
 	return s.insist(ctx, func(ctx context.Context) (client.Revocation, error) {
 		subject, err := s.idToken(ctx, audience)
 		if err != nil {
 			return client.Revocation{}, err
 		}
-		return c.RevokeJob(ctx, subject)
+		return c.RevokeJob(ctx, subject, task)
 	})
 }
 

@@ -86,7 +86,7 @@ func world(ts *testscript.TestScript) *theWorld { return ts.Value(worldKey{}).(*
 //	exchange token|revoke STATUS FILE ["Header: value"]   the next answer of that endpoint
 //	exchange token|revoke drop|hang                       hang up, or wait until the caller does
 //	exchange await token|revoke                           until such a request is being answered
-//	exchange down                                         close the door
+//	exchange down                                         hang up on everyone
 //	exchange log                                          what was asked since the last time, to stdout
 func exchangeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	w := world(ts)
@@ -94,7 +94,7 @@ func exchangeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	case neg || len(args) == 0:
 		ts.Fatalf("usage: exchange token|revoke|await|down|log")
 	case args[0] == "down":
-		w.server.Close()
+		w.shut.Store(true)
 	case args[0] == "log":
 		_, _ = ts.Stdout().Write([]byte(w.takeLog()))
 	case args[0] == "await" && len(args) == 2:

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stepkey/stepkey/exchange/client"
 )
@@ -19,6 +21,7 @@ import (
 // was asked for.
 type theWorld struct {
 	server   *httptest.Server
+	shut     atomic.Bool // nobody is let in any more
 	arrivals map[string]chan struct{}
 
 	mu      sync.Mutex
@@ -52,8 +55,27 @@ func newWorld() *theWorld {
 		w.arrivals[path] = make(chan struct{}, 100)
 		mux.HandleFunc(path, answer)
 	}
-	w.server = httptest.NewServer(mux)
+	w.server = httptest.NewUnstartedServer(mux)
+	w.server.Listener = &door{w.server.Listener, &w.shut}
+	w.server.Start()
 	return w
+}
+
+// A door hangs up on whoever comes once it is shut. To close the listener would
+// free its port for another story's exchange, which would then answer.
+type door struct {
+	net.Listener
+	shut *atomic.Bool
+}
+
+func (d *door) Accept() (net.Conn, error) {
+	for {
+		conn, err := d.Listener.Accept()
+		if err != nil || !d.shut.Load() {
+			return conn, err
+		}
+		_ = conn.Close()
+	}
 }
 
 // close does not wait for handlers that hang: their callers are gone with the story.

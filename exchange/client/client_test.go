@@ -120,7 +120,7 @@ func TestAnIncompleteRequestIsNotSent(t *testing.T) {
 		}
 	}
 	_, revokeErr := c.Revoke(t.Context(), secret.String{})
-	_, jobErr := c.RevokeJob(t.Context(), secret.New(""))
+	_, jobErr := c.RevokeJob(t.Context(), secret.New(""), "")
 	_, introspectErr := c.Introspect(t.Context(), secret.String{})
 	if revokeErr == nil || jobErr == nil || introspectErr == nil {
 		t.Errorf("without a token: %v, %v, %v", revokeErr, jobErr, introspectErr)
@@ -311,9 +311,7 @@ func hijacked(raw string) http.HandlerFunc {
 }
 
 func TestUnreachableSaysWhetherTheRequestMayHaveArrived(t *testing.T) {
-	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
-	down, err := client.New(closed.URL, client.Options{})
+	down, err := client.New("http://127.0.0.1:1", client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,10 +364,10 @@ func TestARevocationNamesALeaseTokenOrAJob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = c.RevokeJob(t.Context(), secret.New(idToken)); err != nil {
+	if _, err = c.RevokeJob(t.Context(), secret.New(idToken), "publish-release"); err != nil {
 		t.Fatal(err)
 	}
-	want := []url.Values{{"token": {leaseToken}}, {"token": {idToken}, "token_type_hint": {"urn:stepkey:token-type:job"}}}
+	want := []url.Values{{"token": {leaseToken}}, {"token": {idToken}, "token_type_hint": {"urn:stepkey:token-type:job"}, "scope": {"publish-release"}}}
 	if diff := cmp.Diff(want, seen); diff != "" {
 		t.Errorf("forms (-want +got):\n%s", diff)
 	}

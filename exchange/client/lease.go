@@ -16,11 +16,15 @@ func (c *Client) Revoke(ctx context.Context, leaseToken secret.String) (Revocati
 	return c.revoke(ctx, leaseToken, url.Values{})
 }
 
-// RevokeJob ends every lease of the job that subjectToken names, those of other
-// tasks and other steps too. For callers who lost their lease token, or never
+// RevokeJob ends the leases of one task that the job of subjectToken holds; with an
+// empty task those of every task, other steps' too. For callers who lost their lease token, or never
 // got it. Idempotent; give each call a subject token of its own.
-func (c *Client) RevokeJob(ctx context.Context, subjectToken secret.String) (Revocation, error) {
-	return c.revoke(ctx, subjectToken, url.Values{"token_type_hint": {TokenTypeJob}})
+func (c *Client) RevokeJob(ctx context.Context, subjectToken secret.String, task string) (Revocation, error) {
+	form := url.Values{"token_type_hint": {TokenTypeJob}}
+	if task != "" {
+		form.Set("scope", task)
+	}
+	return c.revoke(ctx, subjectToken, form)
 }
 
 func (c *Client) revoke(ctx context.Context, token secret.String, form url.Values) (Revocation, error) {

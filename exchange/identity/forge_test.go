@@ -90,7 +90,7 @@ func (f *forge) keySet(t testing.TB) map[string]any {
 		jwk(t, "rs512-1", &f.misfit.PublicKey, map[string]any{"alg": "RS512"}),
 		jwk(t, "small-1", &f.small.PublicKey, nil),
 		jwk(t, "e3-1", &f.exponent3.PublicKey, nil),
-		jwk(t, "large-1", &rsa.PublicKey{N: new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 8193), big.NewInt(1)), E: 65537}, nil),
+		jwk(t, "large-1", &rsa.PublicKey{N: new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 4097), big.NewInt(1)), E: 65537}, nil),
 		jwk(t, "p384-1", p384(t), nil),
 		jwk(t, "oct-1", []byte("a symmetric key that everybody can read"), nil),
 		jwk(t, "private-1", f.misfit, nil),

@@ -65,7 +65,7 @@ func TestRandomKeyIDsCauseOneFetchAMinute(t *testing.T) {
 				refusedBy(t, v, "key", fmt.Sprintf("random-%d-%d", minute, each), "stranger")
 			}
 			n.wantFetches(t, 1+minute)
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 		}
 	})
 }
@@ -77,7 +77,7 @@ func TestBadSignaturesCauseOneFetchAMinute(t *testing.T) {
 				refusedBy(t, v, "signature", "rsa-1", "stranger")
 			}
 			n.wantFetches(t, 1+minute)
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 		}
 	})
 }
@@ -99,7 +99,7 @@ func TestOneIssuersFloodDoesNotKeepAnotherFromItsKeys(t *testing.T) {
 
 func TestCallersAtTheStartShareOneFetch(t *testing.T) {
 	inBubble(t, func(t *testing.T, v *identity.Verifier, n *network) {
-		n.holds(func(*http.Request) error { time.Sleep(time.Second); return nil })
+		n.holds(func(*http.Request) error { <-time.After(time.Second); return nil })
 		var all sync.WaitGroup
 		for range 50 {
 			all.Go(func() { believed(t, v, "rsa-1", "rsa-1") })
@@ -112,8 +112,8 @@ func TestCallersAtTheStartShareOneFetch(t *testing.T) {
 func TestAKnownKeyDoesNotWaitForAFetchUnderWay(t *testing.T) {
 	inBubble(t, func(t *testing.T, v *identity.Verifier, n *network) {
 		believed(t, v, "rsa-1", "rsa-1")
-		time.Sleep(time.Minute)
-		n.holds(func(*http.Request) error { time.Sleep(time.Second); return nil })
+		<-time.After(time.Minute)
+		n.holds(func(*http.Request) error { <-time.After(time.Second); return nil })
 		var unknown sync.WaitGroup
 		unknown.Go(func() { refusedBy(t, v, "key", "random", "stranger") })
 		synctest.Wait() // it waits for its fetch now
@@ -131,10 +131,10 @@ func TestAWithdrawnKeyIsGoneAfterAnHourEvenWithoutTraffic(t *testing.T) {
 	inBubble(t, func(t *testing.T, v *identity.Verifier, n *network) {
 		believed(t, v, "rsa-1", "rsa-1")
 		n.publish(t, githubURL, onlyKey(t, "ec-1"))
-		time.Sleep(49 * time.Minute)
+		<-time.After(49 * time.Minute)
 		believed(t, v, "rsa-1", "rsa-1") // known until then, and the issuer was not asked again
 		n.wantFetches(t, 1)
-		time.Sleep(11 * time.Minute)
+		<-time.After(11 * time.Minute)
 		refusedBy(t, v, "key", "rsa-1", "rsa-1")
 		n.wantFetches(t, 2)
 	})
@@ -144,14 +144,14 @@ func TestWithTrafficKeysAreRenewedBeforeAnybodyHasToWait(t *testing.T) {
 	inBubble(t, func(t *testing.T, v *identity.Verifier, n *network) {
 		believed(t, v, "rsa-1", "rsa-1")
 		n.publish(t, githubURL, onlyKey(t, "ec-1"))
-		time.Sleep(50 * time.Minute)
-		n.holds(func(*http.Request) error { time.Sleep(time.Second); return nil })
+		<-time.After(50 * time.Minute)
+		n.holds(func(*http.Request) error { <-time.After(time.Second); return nil })
 		began := time.Now()
 		believed(t, v, "rsa-1", "rsa-1")
 		if waited := time.Since(began); waited != 0 {
 			t.Errorf("the caller waited %s for the renewal", waited)
 		}
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		refusedBy(t, v, "key", "rsa-1", "rsa-1")
 		n.wantFetches(t, 2)
 	})
@@ -164,9 +164,9 @@ func TestANewKeyIsFoundWithinAMinute(t *testing.T) {
 		n.publish(t, githubURL, map[string]any{"keys": []any{
 			jwk(t, "rsa-1", &f.rsa1.PublicKey, nil), jwk(t, "rsa-2", &f.ghe.PublicKey, nil),
 		}})
-		time.Sleep(59 * time.Second)
+		<-time.After(59 * time.Second)
 		refusedBy(t, v, "key", "rsa-2", "ghe-1")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		believed(t, v, "rsa-2", "ghe-1")
 		believed(t, v, "rsa-1", "rsa-1")
 		n.wantFetches(t, 2)
@@ -177,7 +177,7 @@ func TestANewKeyUnderAnOldKeyIDReplacesIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, v *identity.Verifier, n *network) {
 		believed(t, v, "rsa-1", "rsa-1")
 		n.publish(t, githubURL, map[string]any{"keys": []any{jwk(t, "rsa-1", &forgeFor(t).ghe.PublicKey, nil)}})
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		believed(t, v, "rsa-1", "ghe-1")
 		refusedBy(t, v, "signature", "rsa-1", "rsa-1")
 		n.wantFetches(t, 2)
@@ -188,7 +188,7 @@ func TestWhoWithdrawsAllKeysIsTakenAtTheirWord(t *testing.T) {
 	inBubble(t, func(t *testing.T, v *identity.Verifier, n *network) {
 		believed(t, v, "rsa-1", "rsa-1")
 		n.publish(t, githubURL, map[string]any{"keys": []any{}})
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		refusedBy(t, v, "key", "rsa-1", "rsa-1")
 	})
 }
@@ -197,15 +197,15 @@ func TestAnUnreachableIssuersKeysServeForADay(t *testing.T) {
 	inBubble(t, func(t *testing.T, v *identity.Verifier, n *network) {
 		believed(t, v, "rsa-1", "rsa-1")
 		n.fails("no route to host")
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		believed(t, v, "rsa-1", "rsa-1")
 		unavailable(t, v, "rsa-2") // perhaps a new key: that cannot be told now
-		time.Sleep(22 * time.Hour)
+		<-time.After(22 * time.Hour)
 		believed(t, v, "rsa-1", "rsa-1")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		unavailable(t, v, "rsa-1")
 		n.fails("")
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		believed(t, v, "rsa-1", "rsa-1")
 	})
 }
@@ -220,7 +220,7 @@ func TestABrokenAnswerDoesNotReplaceKeys(t *testing.T) {
 				n.mu.Lock()
 				n.documents[githubURL+"/.well-known/jwks"] = document
 				n.mu.Unlock()
-				time.Sleep(2 * time.Hour)
+				<-time.After(2 * time.Hour)
 				believed(t, v, "rsa-1", "rsa-1")
 				n.wantFetches(t, 2)
 			})
@@ -238,9 +238,9 @@ func TestAnExchangeThatStartsBeforeItsIssuerRecoversInSeconds(t *testing.T) {
 			t.Errorf("%d requests went out, want 1", got)
 		}
 		n.fails("")
-		time.Sleep(4 * time.Second)
+		<-time.After(4 * time.Second)
 		unavailable(t, v, "rsa-1")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		believed(t, v, "rsa-1", "rsa-1")
 	})
 }
@@ -269,13 +269,13 @@ func TestACallerWaitsNoLongerThanItsContextAllows(t *testing.T) {
 		if waited := time.Since(began); waited != time.Second {
 			t.Errorf("waited %s", waited)
 		}
-		time.Sleep(10 * time.Second) // the ring's own fetch ends by its own limit
+		<-time.After(10 * time.Second) // the ring's own fetch ends by its own limit
 	})
 }
 
 func TestOneCallersCancellationDoesNotFailTheOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, v *identity.Verifier, n *network) {
-		n.holds(func(*http.Request) error { time.Sleep(time.Second); return nil })
+		n.holds(func(*http.Request) error { <-time.After(time.Second); return nil })
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() {

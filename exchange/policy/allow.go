@@ -75,7 +75,7 @@ func (r *reader) entry(n yamlfile.Node) entry {
 	if b.When.Exists() {
 		r.refuse(b.When, "conditions in CEL are not supported by this version; use exact claims")
 	}
-	r.pinned(n, b)
+	r.pinned(b)
 	return e
 }
 
@@ -106,7 +106,7 @@ func (r *reader) issuerNames() string {
 }
 
 // pinned demands what an issuer's kind demands. A kind without a row lets nobody in.
-func (r *reader) pinned(n yamlfile.Node, b entryBlock) {
+func (r *reader) pinned(b entryBlock) {
 	var name string
 	if b.Issuer.Decode(&name) != nil || r.kindOf(name) == "" || len(b.Claims.Keys()) == 0 {
 		return // reported already

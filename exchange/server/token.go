@@ -61,10 +61,12 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 	s.answerOrLog(w, r, http.StatusOK, revocation(ended))
 }
 
+// end reads a job's hint with scope as an addition of ours: the task whose leases of
+// the job are meant; without it, all.
 func (s *Server) end(r *http.Request, f form) ([]exchange.Lease, error) {
 	token := secret.New(f["token"])
 	if f["token_type_hint"] == client.TokenTypeJob {
-		return s.Exchange.EndJob(r.Context(), token)
+		return s.Exchange.EndJob(r.Context(), token, f["scope"])
 	}
 	l, found, err := s.Exchange.EndByToken(r.Context(), token)
 	if err != nil || !found {
