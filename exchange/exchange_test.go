@@ -228,7 +228,7 @@ func TestAWorkloadGetsACredentialAndLosesIt(t *testing.T) {
 
 func TestTheBackendIsNotAskedBeforeTheIntentAndTheUsedTokenAreCommitted(t *testing.T) {
 	st := set(t)
-	st.vault.issue = func(ctx context.Context, o backend.Order) error {
+	st.vault.issue = func(ctx context.Context, _ backend.Order) error {
 		reader, err := lease.OpenToRead(ctx, st.path) // another connection sees only what is committed
 		if err != nil {
 			return err

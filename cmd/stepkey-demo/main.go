@@ -24,8 +24,9 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, hold); err != nil {
+	err := run(ctx, hold)
+	stop()
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "\nstepkey-demo: %v\n", err)
 		os.Exit(1)
 	}
@@ -46,7 +47,7 @@ func run(ctx context.Context, hold bool) error {
 	}
 	err = tell(ctx, w, os.Stdout)
 	if err == nil && hold {
-		err = w.hold(ctx)
+		w.hold(ctx)
 	}
 	return errors.Join(err, w.close(), os.RemoveAll(dir))
 }

@@ -39,7 +39,7 @@ func (p *page) chapter(text string) { p.line("\n%s\n", chapter.Render(text)) }
 
 // told is one line of the story: what was to happen, what did, and whether that is
 // as it should be.
-func (p *page) told(ok bool, what, happened string) bool {
+func (p *page) told(ok bool, what, happened string) {
 	mark := good.Render("✓")
 	if !ok {
 		mark = wrong.Render("✗")
@@ -47,10 +47,7 @@ func (p *page) told(ok bool, what, happened string) bool {
 	}
 	indent := strings.Repeat(" ", 4+column)
 	p.line("  %s %-*s%s\n", mark, column, what, strings.Join(wrap(happened, width-len(indent)), "\n"+indent))
-	return ok
 }
-
-func (p *page) note(text string) { p.line("    %s\n", quiet.Render(text)) }
 
 func (p *page) table(headers []string, rows [][]string) {
 	t := table.New().Headers(headers...).Rows(rows...).Border(lipgloss.NormalBorder()).BorderStyle(quiet).

@@ -12,12 +12,12 @@ var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 // What the first page shows is what there is: its YAML stands so in the workflow to
 // copy and in the task file that the demo uses, its commands are the Makefile's.
 func TestTheFirstPageShowsWhatThereIs(t *testing.T) {
-	real := read(t, "../../workflows/release.yml") + string(taskFile)
+	runs := read(t, "../../workflows/release.yml") + string(taskFile)
 	makefile := read(t, "../../Makefile")
 	for _, b := range fence.FindAllStringSubmatch(read(t, "../../README.md"), -1) {
 		switch kind, text := b[1], b[2]; kind {
 		case "yaml":
-			if !strings.Contains(real, text) {
+			if !strings.Contains(runs, text) {
 				t.Errorf("this stands in no file that is run:\n%s", text)
 			}
 		case "sh":

@@ -264,7 +264,7 @@ func (s *story) github(ctx context.Context, method, url, body string) (answer, e
 	}
 	r.Header.Set("Authorization", "Bearer "+s.token)
 	r.Header.Set("Content-Type", "application/octet-stream")
-	got, err := http.DefaultClient.Do(r)
+	got, err := s.http.Do(r)
 	if err != nil {
 		return answer{}, fmt.Errorf("asking GitHub: %w", err)
 	}

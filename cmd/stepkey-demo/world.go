@@ -37,11 +37,12 @@ type world struct {
 	exchange *exec.Cmd
 	log      bytes.Buffer // the exchange's, shown when something goes wrong
 	client   *client.Client
+	http     *http.Client
 }
 
 // build starts GitHub and, as a process, the exchange, and waits until it is ready.
 func build(ctx context.Context, bin, dir string) (*world, error) {
-	w := &world{bin: bin, dir: dir}
+	w := &world{bin: bin, dir: dir, http: &http.Client{Timeout: 30 * time.Second}}
 	var err error
 	if w.gh, err = githubsim.Start(githubsim.Options{}); err != nil {
 		return nil, fmt.Errorf("starting GitHub on loopback: %w", err)
@@ -77,7 +78,7 @@ func (w *world) startExchange(ctx context.Context) error {
 	if out, err := w.command(ctx, "stepkey-exchange", "keys", "create", filepath.Join(w.dir, "stepkey.keys")).CombinedOutput(); err != nil {
 		return fmt.Errorf("making the exchange's keys: %w: %s", err, out)
 	}
-	w.exchange = w.command(ctx, "stepkey-exchange", "serve", filepath.Join(w.dir, "stepkey.yaml"))
+	w.exchange = w.command(context.WithoutCancel(ctx), "stepkey-exchange", "serve", filepath.Join(w.dir, "stepkey.yaml"))
 	w.exchange.Stderr = &w.log
 	if err := w.exchange.Start(); err != nil {
 		return fmt.Errorf("starting the exchange: %w", err)
@@ -101,12 +102,14 @@ func (w *world) command(ctx context.Context, name string, args ...string) *exec.
 func (w *world) waitUntilReady(ctx context.Context, url string) error {
 	ctx, done := context.WithTimeout(ctx, 15*time.Second)
 	defer done()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
 	for {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
 		}
-		if answer, err := http.DefaultClient.Do(r); err == nil {
+		if answer, err := w.http.Do(r); err == nil {
 			answer.Body.Close()
 			if answer.StatusCode == http.StatusOK {
 				return nil
@@ -115,13 +118,16 @@ func (w *world) waitUntilReady(ctx context.Context, url string) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the exchange did not become ready; it said:\n%s", w.log.String())
-		case <-time.After(20 * time.Millisecond):
+		case <-again.C:
 		}
 	}
 }
 
 func (w *world) close() error {
 	err := w.exchange.Process.Signal(syscall.SIGTERM)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil // an interrupt at the terminal reached it, too
+	}
 	err = errors.Join(err, w.exchange.Wait())
 	w.gh.Close()
 	if err != nil {
@@ -131,7 +137,7 @@ func (w *world) close() error {
 }
 
 // hold keeps everything running until it is interrupted.
-func (w *world) hold(ctx context.Context) error {
+func (w *world) hold(ctx context.Context) {
 	job := w.job()
 	env := job.Env()
 	fmt.Printf("\nStill running: GitHub on %s, the exchange on %s. Try, in another terminal:\n\n", w.gh.URL(), w.url)
@@ -141,8 +147,6 @@ func (w *world) hold(ctx context.Context) error {
 	fmt.Printf("  curl -s %s/revoke -d token=TOKEN    # the lease's token, or the credential itself\n", w.url)
 	fmt.Printf("  %s audit --config %s\n\nThe job may hold one credential at a time. Ctrl-C ends it all.\n", filepath.Join(w.bin, "stepkey-exchange"), filepath.Join(w.dir, "stepkey.yaml"))
 	<-ctx.Done()
-	w.exchange.Cancel = nil
-	return nil
 }
 
 // job is a run of the release workflow for the tag.

@@ -34,7 +34,7 @@ func (s *step) getCredential(signalled context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.prepare(in); err != nil {
+	if err := s.prepare(signalled, in); err != nil {
 		return err
 	}
 
@@ -57,8 +57,8 @@ func (s *step) getCredential(signalled context.Context) error {
 // prepare does what must come before the first question: nothing that would stop
 // us from handing over may turn up later, and post must know that a credential
 // may exist, even if this process dies.
-func (s *step) prepare(in inputs) error {
-	if _, err := s.idTokenRequest(in.audience); err != nil {
+func (s *step) prepare(signalled context.Context, in inputs) error {
+	if _, err := s.idTokenRequest(signalled, in.audience); err != nil {
 		return err
 	}
 	if in.exportEnv {

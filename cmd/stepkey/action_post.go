@@ -72,12 +72,12 @@ func (s *step) outcome(revoked client.Revocation, began time.Time) string {
 		}
 	}
 	now := s.now()
-	switch {
-	case state == "":
+	switch state {
+	case "":
 		return "had ended already"
-	case state == "revoked":
+	case "revoked":
 		return fmt.Sprintf("is revoked, confirmed %d ms after this clean-up began%s", now.Sub(began).Milliseconds(), lived(s.saved(stateIssuedAt), now))
-	case state == "expired", state == "failed":
+	case "expired", "failed":
 		return "had ended already: it is " + stateInWords(state)
 	}
 	return fmt.Sprintf("is %s; the exchange goes on until it is confirmed, and the credential is gone by %s in any case", stateInWords(state), s.savedMoment(stateDiesAt))

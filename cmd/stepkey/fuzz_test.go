@@ -14,7 +14,7 @@ func FuzzIDTokenAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, body string) {
 		r := newRig(t, func(*http.Request) (*http.Response, error) { return answering(status, body) })
-		req, err := r.idTokenRequest("https://exchange.example.com")
+		req, err := r.idTokenRequest(t.Context(), "https://exchange.example.com")
 		if err != nil {
 			t.Fatal(err)
 		}

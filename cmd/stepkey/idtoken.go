@@ -24,7 +24,7 @@ const (
 // before anyone else sees it. It tries again on any failure: the service's
 // refusals cannot be told from those it gives while a job is just starting.
 func (s *step) idToken(ctx context.Context, audience string) (secret.String, error) {
-	req, err := s.idTokenRequest(audience)
+	req, err := s.idTokenRequest(ctx, audience)
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -44,7 +44,7 @@ func (s *step) idToken(ctx context.Context, audience string) (secret.String, err
 }
 
 // idTokenRequest adds the audience to the URL, which has a query already.
-func (s *step) idTokenRequest(audience string) (*http.Request, error) {
+func (s *step) idTokenRequest(ctx context.Context, audience string) (*http.Request, error) {
 	at, bearer := s.getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), s.getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 	if at == "" || bearer == "" {
 		return nil, &trouble{"no ID token", s.whyNoIDToken()}
@@ -56,7 +56,7 @@ func (s *step) idTokenRequest(audience string) (*http.Request, error) {
 	query := u.Query()
 	query.Set("audience", audience)
 	u.RawQuery = query.Encode()
-	req, err := http.NewRequest(http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, &trouble{"no ID token", "ACTIONS_ID_TOKEN_REQUEST_URL is not a URL"}
 	}

@@ -194,10 +194,10 @@ func TestAfterASignalNoLongerThanNeededIsWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signalled, cancel := context.WithCancel(t.Context())
 		r := newRig(t, func(r *http.Request) (*http.Response, error) {
-			switch {
-			case r.URL.Path == "/token":
+			switch r.URL.Path {
+			case "/token":
 				return hanging(r)
-			case r.URL.Path == "/revoke":
+			case "/revoke":
 				return answering(http.StatusServiceUnavailable, `{"error":"temporarily_unavailable","error_description":"Lease lease_01 is being ended."}`, "Retry-After", "5")
 			}
 			return willing(r)

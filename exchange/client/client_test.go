@@ -207,11 +207,11 @@ func TestRetryAfterIsReadInBothForms(t *testing.T) {
 }
 
 func TestAHostileAnswerIsRefusedAndNotRepeated(t *testing.T) {
-	part := func(old, new string) string {
+	part := func(old, changed string) string {
 		if !strings.Contains(good, old) {
 			t.Fatalf("%q is not in the good answer", old)
 		}
-		return strings.Replace(good, old, new, 1)
+		return strings.Replace(good, old, changed, 1)
 	}
 	for name, body := range map[string]string{
 		"empty":               "",

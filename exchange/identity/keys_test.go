@@ -301,7 +301,8 @@ func untilGivenUp(request *http.Request) error {
 // onlyKey is a key set with one honest key in it.
 func onlyKey(t *testing.T, kid string) map[string]any {
 	t.Helper()
-	for _, entry := range forgeFor(t).keySet(t)["keys"].([]any) {
+	entries, _ := forgeFor(t).keySet(t)["keys"].([]any)
+	for _, entry := range entries {
 		if members, ok := entry.(map[string]any); ok && members["kid"] == kid {
 			return map[string]any{"keys": []any{members}}
 		}

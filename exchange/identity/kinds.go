@@ -70,12 +70,13 @@ func (k kind) job(issuer string, c Claims) (Job, error) {
 		parts = append(parts, id)
 	}
 	repository, _ := c.Text(k.repository)
+	repositoryID, _ := c.Text(k.repositoryID)
 	if repository == "" {
-		repository = "repository " + c[k.repositoryID].(string)
+		repository = "repository " + repositoryID
 	}
 	job := Job{
 		Name:       fmt.Sprintf("%s run %s.%s", printable(repository, maxRepository), c[k.run], c[k.attempt]),
-		Repository: c[k.repositoryID].(string),
+		Repository: repositoryID,
 	}
 	if single, ok := c.Text(k.single); ok {
 		parts = append(parts, single)

@@ -189,7 +189,7 @@ func TestAnswersOtherThan200AreNoDocuments(t *testing.T) {
 func TestMoreThanFiftyKeysAreNoKeySet(t *testing.T) {
 	for count, allowed := range map[int]bool{50: true, 51: false} {
 		i := newLocalIssuer(t, httptest.NewServer)
-		list := onlyKey(t, "rsa-1")["keys"].([]any)
+		list, _ := onlyKey(t, "rsa-1")["keys"].([]any)
 		for n := len(list); n < count; n++ {
 			list = append(list, map[string]any{"kty": "OKP", "kid": fmt.Sprint(n)})
 		}

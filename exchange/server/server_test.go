@@ -376,8 +376,13 @@ func TestTheMetadataNamesWhatThereIs(t *testing.T) {
 				t.Errorf("%s answers %d", endpoint, answer.StatusCode)
 			}
 		}
-		if r, err := http.Get(sc.url + strings.TrimPrefix(m.JWKSURI, audience)); err != nil || r.StatusCode != http.StatusOK {
-			t.Errorf("%s: %v", m.JWKSURI, err)
+		keys, err := http.Get(sc.url + strings.TrimPrefix(m.JWKSURI, audience))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys.Body.Close()
+		if keys.StatusCode != http.StatusOK {
+			t.Errorf("%s answers %d", m.JWKSURI, keys.StatusCode)
 		}
 	}
 }
@@ -436,7 +441,8 @@ func TestShutdownLetsWhatIsInFlightFinish(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Errorf("Serve: %v", err)
 	}
-	if _, err := http.Get("http://" + public.Addr().String() + "/jwks"); err == nil {
+	if after, err := http.Get("http://" + public.Addr().String() + "/jwks"); err == nil {
+		after.Body.Close()
 		t.Error("still serving after the end")
 	}
 }

@@ -80,7 +80,7 @@ const (
 // unknown App is told 404 and not 401 as well. The caller holds g.mu.
 func (g *GitHub) verifyAppJWT(value string) (*App, error) {
 	undecodable := refuse(http.StatusUnauthorized, "A JSON web token could not be decoded")
-	signed, err := jose.ParseSigned(value, []jose.SignatureAlgorithm{jose.RS256})
+	signed, err := jose.ParseSignedCompact(value, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return nil, undecodable
 	}

@@ -90,7 +90,7 @@ func TestAStepsIDTokenHasTheClaimsOfItsJob(t *testing.T) {
 
 func checkHeader(t *testing.T, token string) {
 	t.Helper()
-	jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,9 +239,9 @@ func TestTheJobsAPITellsOfJobStepsAndAttempts(t *testing.T) {
 	again := s.hub.StartJob(githubsim.JobSpec{Repository: "acme/widget", RunID: job.RunID(), RunAttempt: 2})
 	client := s.client(token).Actions
 
-	build, upload := job.BeginStep("build"), 0
+	build := job.BeginStep("build")
 	job.EndStep(build, "success")
-	upload = job.BeginStep("upload")
+	upload := job.BeginStep("upload")
 	got, _, err := client.GetWorkflowJobByID(t.Context(), "acme", "widget", job.ID())
 	if err != nil {
 		t.Fatal(err)

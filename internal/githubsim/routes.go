@@ -101,7 +101,7 @@ func (g *GitHub) handle(r *http.Request, body []byte) answer {
 		a = no.answer()
 	} else if err != nil {
 		a = (&refusal{status: http.StatusInternalServerError, message: "Server Error"}).answer()
-		g.opts.Log.Error("GitHub failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		g.opts.Log.ErrorContext(r.Context(), "GitHub failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	a = a.conditional(r)
 	a.header = g.withStandardHeaders(a, c)

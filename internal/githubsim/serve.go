@@ -40,7 +40,7 @@ func (g *GitHub) serve(w http.ResponseWriter, r *http.Request) {
 		a = fault.answer(fault.After)
 	}
 	g.answered(seen, a.status)
-	g.opts.Log.Debug("GitHub answered", "method", r.Method, "path", r.URL.Path, "status", a.status)
+	g.opts.Log.DebugContext(r.Context(), "GitHub answered", "method", r.Method, "path", r.URL.Path, "status", a.status)
 	g.write(w, a)
 }
 
