@@ -447,6 +447,32 @@ func TestShutdownLetsWhatIsInFlightFinish(t *testing.T) {
 	}
 }
 
+func TestHeadersAreBounded(t *testing.T) {
+	sc := stage(t)
+	s := &server.Server{Exchange: sc.x, URL: audience, Ready: sc.store.Ready, Log: slog.New(slog.DiscardHandler)}
+	public, admin := listener(t), listener(t)
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, public, admin) }()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+public.Addr().String()+"/jwks", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Padding", strings.Repeat("a", 32<<10))
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("32 KiB of headers get %d", answer.StatusCode)
+	}
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
 // lockedBuffer is a log that the test reads while the server writes.
 type lockedBuffer struct {
 	mu sync.Mutex
