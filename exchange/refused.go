@@ -68,7 +68,7 @@ func refused(cause error, auditID string, owner bool) *Refused {
 	case errors.As(cause, &unknown):
 		r.Kind = UnknownTask
 	case errors.As(cause, &denial):
-		r.Kind = NotAllowed
+		r.Kind, r.Why = NotAllowed, denial.Asked // that was let in, and asked for too much: no secret to whoever asked
 	case errors.Is(cause, identity.ErrUnavailable):
 		r.Kind = KeysUnavailable
 	case errors.Is(cause, backend.ErrUnavailable):

@@ -40,6 +40,7 @@ func isWord(t *token.Token) bool {
 	return false
 }
 
+// convert reads one value and what is in it.
 func (c *converter) convert(n ast.Node, depth int) (*value, error) {
 	v := &value{at: at(n.GetToken())}
 	if depth > maxDepth {
@@ -79,7 +80,7 @@ func (c *converter) word(t *token.Token) error {
 		return nil
 	}
 	c.words++
-	why := ""
+	var why string
 	if t.Type == token.SingleQuoteType || t.Type == token.DoubleQuoteType {
 		why = c.quotedFault(t)
 	} else {

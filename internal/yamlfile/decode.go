@@ -251,7 +251,7 @@ func (v *value) describe() string {
 // unknown is the fault of a key that is none of names, with the nearest of them.
 // The key is shown in ASCII: a Cyrillic letter in it would look like the right key.
 func (n Node) unknown(names []string) *Error {
-	key := strconv.QuoteToASCII(cut(n.val.text, maxQuote))
+	key := strconv.QuoteToASCII(cut(n.val.text))
 	near := nearest(n.val.text, names)
 	switch {
 	case near != "":

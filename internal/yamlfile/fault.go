@@ -53,7 +53,7 @@ func (e *Error) Error() string {
 // Faults returns every *Error that err holds, in order, however they are joined
 // or wrapped.
 func Faults(err error) []*Error {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // each layer is looked at: errors.As finds the first fault only
 	case nil:
 		return nil
 	case *Error:
@@ -72,14 +72,15 @@ func Faults(err error) []*Error {
 // Quote returns a value that somebody else wrote in quotes, fit for an error or a
 // terminal: cut to 60 characters, with control and invisible characters escaped.
 func Quote(s string) string {
-	if short := cut(s, maxQuote); short != s {
+	if short := cut(s); short != s {
 		return strconv.Quote(short) + "…"
 	}
 	return strconv.Quote(s)
 }
 
-// cut returns at most the first limit characters of s.
-func cut(s string, limit int) string {
+// cut returns at most the first maxQuote characters of s.
+func cut(s string) string {
+	limit := maxQuote
 	for i := range s {
 		if limit--; limit < 0 {
 			return s[:i]

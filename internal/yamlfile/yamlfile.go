@@ -142,9 +142,10 @@ func (n Node) Items() []Node {
 // Exists reports whether the file has this value, even if it is empty.
 func (n Node) Exists() bool { return n.val != nil }
 
-// IsList and IsMapping report what kind of value n is; both are false for
-// scalars and absent values.
-func (n Node) IsList() bool    { return n.val != nil && n.val.kind == kindList }
+// IsList reports whether n is a list, be it empty.
+func (n Node) IsList() bool { return n.val != nil && n.val.kind == kindList }
+
+// IsMapping reports whether n is a mapping, be it empty.
 func (n Node) IsMapping() bool { return n.val != nil && n.val.kind == kindMapping }
 
 // File is the name that Parse was given.
@@ -155,9 +156,11 @@ func (n Node) File() string {
 	return n.src.name
 }
 
-// Line and Column are n's place, counted from 1, columns in characters. Both are
-// 0 for the zero Node.
-func (n Node) Line() int   { return n.at.line }
+// Line is the line of n's place, counted from 1; 0 for the zero Node.
+func (n Node) Line() int { return n.at.line }
+
+// Column is the column of n's place, counted from 1 in characters; 0 for the
+// zero Node.
 func (n Node) Column() int { return n.at.column }
 
 // Errorf returns a fault at n's place. Wrap hostile values in Quote. A %w verb

@@ -71,7 +71,7 @@ var refusals = map[string]string{
 	"- \nb\n":                              "2:1 indent this, or it does not belong to the list",
 	"a:\nb\n":                              `2:1 indent this, or it does not belong to "a"`,
 	"a: \"b\n  c\"\n":                      "1:4 quoted text must end in its line; write long text with | or >",
-	`a: "\q"`:                              `1:4 unknown escape after a backslash; write \\ for a backslash, or use single quotes`,
+	`a: "\q"`:                              "1:6 found unknown escape character 'q'",
 	`a: "\u12g4"`:                          `1:4 unknown escape after a backslash; write \\ for a backslash, or use single quotes`,
 	"a: {b: : c}\n":                        "1:8 put this text in quotes; it holds signs of YAML",
 	"a: }]\n":                              "1:4 put this text in quotes; it holds signs of YAML",
