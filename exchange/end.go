@@ -13,7 +13,7 @@ import (
 
 // endFor is what a backend gets to confirm one end. It is shorter than the claim
 // that StartEnding makes, so that no two attempts overlap.
-const endFor = 30 * time.Second
+const endFor = 15 * time.Second
 
 // End ends a lease, whoever asks, the same way: claim it and write down why, tell
 // the backend, write down what came of it. It returns the lease as it is then; a

@@ -351,7 +351,7 @@ func TestALostAnswerIsResolvedByTheKeeper(t *testing.T) {
 	if lives, _ := st.store.Lives(t.Context()); lives[lease.Pending] != 1 {
 		t.Errorf("resolved while the create may be in flight: %v", lives)
 	}
-	st.wait(lease.IssueFor + 11*time.Second)
+	st.wait(lease.IssueFor + 6*time.Second)
 	st.sweep()
 	if lives, _ := st.store.Lives(t.Context()); lives[lease.Unconfirmed] != 1 {
 		t.Errorf("what cannot be named is %v", lives)

@@ -27,7 +27,7 @@ func (a auditCommand) Run(ctx context.Context, around surroundings) error {
 	if err != nil {
 		return err
 	}
-	store, err := lease.OpenToRead(ctx, c.beside(c.Store))
+	store, err := lease.OpenToRead(ctx, c.store())
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (a auditCommand) Run(ctx context.Context, around surroundings) error {
 		return err
 	}
 	if a.ID != "" && len(entries) == 0 {
-		return fmt.Errorf("there is no audit entry %s in %s", a.ID, c.beside(c.Store))
+		return fmt.Errorf("there is no audit entry %s in the store that %s names", a.ID, a.Config)
 	}
 	if a.JSON {
 		return printJSON(around, entries)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/identity"
+	"github.com/stepkey/stepkey/exchange/lease"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -25,6 +26,7 @@ type config struct {
 	Tasks    string                  `yaml:"tasks,required"`
 	Store    string                  `yaml:"store"`
 	Keys     string                  `yaml:"keys"`
+	Retain   time.Duration           `yaml:"retain"`
 	Owners   []string                `yaml:"owners"`
 	Issuers  map[string]issuerConfig `yaml:"issuers,required"`
 	Backends yamlfile.Node           `yaml:"backends"`
@@ -42,7 +44,7 @@ type issuerConfig struct {
 
 // defaults are good for trying it out and for one machine behind a proxy.
 func defaults() config {
-	return config{Listen: "127.0.0.1:8700", Admin: "127.0.0.1:8701", Store: "stepkey.db", Keys: "stepkey.keys"}
+	return config{Listen: "127.0.0.1:8700", Admin: "127.0.0.1:8701", Store: "stepkey.db", Keys: "stepkey.keys", Retain: 30 * 24 * time.Hour}
 }
 
 func readConfig(path string) (config, error) {
@@ -89,6 +91,14 @@ func (c config) beside(path string) string {
 		return path
 	}
 	return filepath.Join(filepath.Dir(c.file), path)
+}
+
+// store is what lease.Open takes.
+func (c config) store() string {
+	if lease.IsPostgres(c.Store) {
+		return c.Store
+	}
+	return c.beside(c.Store)
 }
 
 func (c config) issuerNames() []string {

@@ -77,7 +77,7 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := lease.Open(ctx, c.beside(c.Store), keys, lease.Options{})
+	store, err := lease.Open(ctx, c.store(), keys, lease.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	}
 	return &service{
 		store: store, tasks: tasks,
-		keeper: &lease.Keeper{Store: store, Backends: kept(ctx, store, backends, log), End: ending(x), Now: time.Now, Log: log},
+		keeper: &lease.Keeper{Store: store, Backends: kept(ctx, store, backends, log), End: ending(x), Retain: c.Retain, Now: time.Now, Log: log},
 		server: &server.Server{Exchange: x, URL: c.URL, Ready: store.Ready, Log: log},
 	}, nil
 }

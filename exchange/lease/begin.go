@@ -19,7 +19,7 @@ import (
 // cut off then may still land at the other side a little later, hence IssueBy.
 const (
 	IssueFor    = 20 * time.Second
-	issueLateBy = 10 * time.Second
+	issueLateBy = 5 * time.Second
 )
 
 // tokensKept is how much longer than its exp a used subject token is remembered:
@@ -66,7 +66,7 @@ func (s *Store) Begin(ctx context.Context, w identity.Workload, g policy.Grant, 
 		return Intent{}, err
 	}
 	l := intent.lease
-	err = s.transact(ctx, "writing the lease's intent", func(tx *sql.Tx) error {
+	err = s.transact(ctx, "writing the lease's intent", func(tx session) error {
 		if err := s.useToken(ctx, tx, w, l.ID); err != nil {
 			return err
 		}
@@ -112,8 +112,8 @@ func (s *Store) draft(w identity.Workload, g policy.Grant, terms func(backend.Or
 	return intent, nil
 }
 
-func (s *Store) useToken(ctx context.Context, tx *sql.Tx, w identity.Workload, id backend.LeaseID) error {
-	result, err := tx.ExecContext(ctx,
+func (s *Store) useToken(ctx context.Context, tx session, w identity.Workload, id backend.LeaseID) error {
+	result, err := tx.exec(ctx,
 		`INSERT INTO used_tokens (issuer, jti, lease, expires_at) VALUES (?,?,?,?) ON CONFLICT DO NOTHING`,
 		w.Issuer, w.TokenID, string(id), w.Expires.Add(tokensKept).UnixMicro())
 	if err != nil {
@@ -127,10 +127,15 @@ func (s *Store) useToken(ctx context.Context, tx *sql.Tx, w identity.Workload, i
 
 // withinLimit counts what may still be good in somebody's hands. An unconfirmed
 // credential never left the exchange, so it is nobody's and does not count.
-func withinLimit(ctx context.Context, tx *sql.Tx, l Lease, limit int) error {
+func withinLimit(ctx context.Context, tx session, l Lease, limit int) error {
+	if tx.lockJob != "" {
+		if _, err := tx.exec(ctx, tx.lockJob, l.Job+"/"+l.Task); err != nil {
+			return err
+		}
+	}
 	var held int
 	var until sql.NullInt64
-	err := tx.QueryRowContext(ctx,
+	err := tx.row(ctx,
 		`SELECT count(*), min(ends_at) FROM leases WHERE job = ? AND task = ? AND due_at IS NOT NULL AND state IN ('pending','active','revoking')`,
 		l.Job, l.Task).Scan(&held, &until)
 	if err != nil {
@@ -142,8 +147,8 @@ func withinLimit(ctx context.Context, tx *sql.Tx, l Lease, limit int) error {
 	return nil
 }
 
-func insert(ctx context.Context, tx *sql.Tx, l Lease) error {
-	_, err := tx.ExecContext(ctx,
+func insert(ctx context.Context, tx session, l Lease) error {
+	_, err := tx.exec(ctx,
 		`INSERT INTO leases (id, state, task, backend, granted, issuer, job, job_name, repository,
 		                     created_at, issue_by, ends_at, dies_at, revocable, due_at)
 		 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,

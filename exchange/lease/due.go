@@ -16,7 +16,7 @@ const (
 	// claimFor is how long an attempt to end a lease keeps others from trying. It is
 	// longer than the end itself may take, and short enough that the work of a process
 	// that died is soon taken up.
-	claimFor = 45 * time.Second
+	claimFor = 20 * time.Second
 )
 
 // dueAt says when the keeper must look at a lease that just came into this state.

@@ -15,6 +15,7 @@ type Keeper struct {
 	Store    *Store
 	Backends []string                                             // one loop each, so that a dead backend delays only its own leases
 	End      func(ctx context.Context, l Lease, why string) error // exchange.End; nil when the attempt and its outcome are written down
+	Retain   time.Duration                                        // how long ended leases stay in the store; the audit log stays for good
 	Now      func() time.Time
 	Log      *slog.Logger
 }
@@ -51,7 +52,7 @@ func (k *Keeper) keep(ctx context.Context, backend string) {
 // been answered: whether each could at least be written down. If not, the store is
 // in trouble, and asking it again at once would not help it.
 func (k *Keeper) Sweep(ctx context.Context, backend string) bool {
-	due, err := k.Store.Due(ctx, backend, k.Now(), endsAtOnce)
+	due, err := k.Store.Claim(ctx, backend, endsAtOnce)
 	if err != nil {
 		k.Log.ErrorContext(ctx, "cannot see which leases are due; looking again", "backend", backend, "error", err)
 		return false
@@ -91,8 +92,8 @@ func (k *Keeper) untilNext(ctx context.Context, backend string) time.Duration {
 
 func (k *Keeper) forget(ctx context.Context) {
 	for pause(ctx, forgetEvery) {
-		if err := k.Store.ForgetTokens(ctx); err != nil {
-			k.Log.ErrorContext(ctx, "old subject tokens stay in the store for now", "error", err)
+		if _, err := k.Store.Forget(ctx, k.Now().Add(-k.Retain)); err != nil {
+			k.Log.ErrorContext(ctx, "what is long over stays in the store for now", "error", err)
 		}
 	}
 }

@@ -98,7 +98,7 @@ func pass(d time.Duration) {
 
 func state(t *testing.T, s *Store, id backend.LeaseID) State {
 	t.Helper()
-	l, _, err := one(t.Context(), s.read, `id = ?`, string(id))
+	l, _, err := one(t.Context(), s.reading(), `id = ?`, string(id))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,41 +181,43 @@ func TestTheKeeperResolvesWhatAProcessLeftPending(t *testing.T) {
 // Whatever is done in whatever order: a lease only moves forward, a job never holds
 // more than its limit, and every move stands in the audit log.
 func TestAnyOrderOfThingsKeepsThePromises(t *testing.T) {
-	order := map[State]int{Pending: 0, Active: 1, Revoking: 2, Unconfirmed: 3, Revoked: 4, Expired: 4, Failed: 4}
-	rapid.Check(t, func(r *rapid.T) {
+	onEachStore(t, func(t *testing.T, open opener) {
+		order := map[State]int{Pending: 0, Active: 1, Revoking: 2, Unconfirmed: 3, Revoked: 4, Expired: 4, Failed: 4}
 		h, ctx := open(t), context.Background()
-		defer h.Close()
-		limit := rapid.IntRange(1, 3).Draw(r, "per_job")
-		last := map[backend.LeaseID]State{}
-		var intents []Intent
-		steps := rapid.IntRange(1, 30).Draw(r, "steps")
-		for range steps {
-			switch rapid.SampledFrom([]string{"begin", "activate", "fail", "end", "wait"}).Draw(r, "step") {
-			case "begin":
-				g := grant()
-				g.PerJob = limit
-				job := rapid.SampledFrom([]string{"a", "b"}).Draw(r, "job")
-				jti := rapid.StringMatching(`[a-f]`).Draw(r, "jti")
-				if i, err := h.Begin(ctx, workload(jti, job), g, anHour); err == nil {
-					intents = append(intents, i)
+		rapid.Check(t, func(r *rapid.T) {
+			h.clear(r)
+			limit := rapid.IntRange(1, 3).Draw(r, "per_job")
+			last := map[backend.LeaseID]State{}
+			var intents []Intent
+			steps := rapid.IntRange(1, 30).Draw(r, "steps")
+			for range steps {
+				switch rapid.SampledFrom([]string{"begin", "activate", "fail", "end", "wait"}).Draw(r, "step") {
+				case "begin":
+					g := grant()
+					g.PerJob = limit
+					job := rapid.SampledFrom([]string{"a", "b"}).Draw(r, "job")
+					jti := rapid.StringMatching(`[a-f]`).Draw(r, "jti")
+					if i, err := h.Begin(ctx, workload(jti, job), g, anHour); err == nil {
+						intents = append(intents, i)
+					}
+				case "activate":
+					if len(intents) > 0 {
+						_, _, _ = h.Activate(ctx, rapid.SampledFrom(intents).Draw(r, "which"), issued())
+					}
+				case "fail":
+					if len(intents) > 0 {
+						_ = h.Fail(ctx, rapid.SampledFrom(intents).Draw(r, "which"), "no")
+					}
+				case "end":
+					if len(intents) > 0 {
+						endSomehow(r, h, rapid.SampledFrom(intents).Draw(r, "which").Lease().ID)
+					}
+				case "wait":
+					h.wait(time.Duration(rapid.IntRange(1, 1800).Draw(r, "seconds")) * time.Second)
 				}
-			case "activate":
-				if len(intents) > 0 {
-					_, _, _ = h.Activate(ctx, rapid.SampledFrom(intents).Draw(r, "which"), issued())
-				}
-			case "fail":
-				if len(intents) > 0 {
-					_ = h.Fail(ctx, rapid.SampledFrom(intents).Draw(r, "which"), "no")
-				}
-			case "end":
-				if len(intents) > 0 {
-					endSomehow(r, h, rapid.SampledFrom(intents).Draw(r, "which").Lease().ID)
-				}
-			case "wait":
-				h.wait(time.Duration(rapid.IntRange(1, 1800).Draw(r, "seconds")) * time.Second)
+				check(r, h, limit, last, order)
 			}
-			check(r, h, limit, last, order)
-		}
+		})
 	})
 }
 
@@ -231,7 +233,7 @@ func endSomehow(r *rapid.T, h *house, id backend.LeaseID) {
 }
 
 func check(r *rapid.T, h *house, limit int, last map[backend.LeaseID]State, order map[State]int) {
-	all, err := many(context.Background(), h.read, `1 = 1`)
+	all, err := many(context.Background(), h.reading(), `1 = 1`)
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -33,16 +33,30 @@ func (w words) String() string                  { return string(w) }
 // house is a store with a clock that the test turns.
 type house struct {
 	*Store
-	path string
-	mu   sync.Mutex
-	at   time.Time
+	where string
+	keys  string // the key file
+	mu    sync.Mutex
+	at    time.Time
 }
 
-func open(t testing.TB) *house {
+// opener makes an empty store of one engine.
+type opener func(testing.TB) *house
+
+// onEachStore tells a story on SQLite and on PostgreSQL: what is promised of one is
+// promised of both.
+func onEachStore(t *testing.T, story func(*testing.T, opener)) {
+	t.Run("sqlite", func(t *testing.T) {
+		story(t, func(t testing.TB) *house { return openAt(t, filepath.Join(t.TempDir(), "stepkey.db")) })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		story(t, func(t testing.TB) *house { return openAt(t, pgdatabase(t)) })
+	})
+}
+
+func openAt(t testing.TB, where string) *house {
 	t.Helper()
-	dir := t.TempDir()
-	h := &house{path: filepath.Join(dir, "stepkey.db"), at: start}
-	if err := CreateKeys(filepath.Join(dir, "keys")); err != nil {
+	h := &house{where: where, keys: filepath.Join(t.TempDir(), "keys"), at: start}
+	if err := CreateKeys(h.keys); err != nil {
 		t.Fatal(err)
 	}
 	h.reopen(t)
@@ -55,13 +69,37 @@ func (h *house) reopen(t testing.TB) {
 	if h.Store != nil {
 		h.Close()
 	}
-	keys, err := ReadKeys(filepath.Join(filepath.Dir(h.path), "keys"))
+	keys, err := ReadKeys(h.keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.Store, err = Open(t.Context(), h.path, keys, Options{Now: h.now}); err != nil {
+	if h.Store, err = Open(context.Background(), h.where, keys, Options{Now: h.now}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// reconnect drops the connections; new ones see the database's settings of now.
+func (h *house) reconnect(t testing.TB) {
+	t.Helper()
+	keys := h.Store.keys
+	h.Close()
+	var err error
+	if h.Store, err = connect(h.where, keys, Options{Now: h.now}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// clear forgets all leases, for a story that is told many times over.
+func (h *house) clear(t fataler) {
+	writing := session{h.write, h.speak}
+	_, err := writing.exec(context.Background(), `DELETE FROM leases`)
+	if err == nil {
+		_, err = writing.exec(context.Background(), `DELETE FROM used_tokens`)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.at = start
 }
 
 func (h *house) now() time.Time {
@@ -133,133 +171,147 @@ func (h *house) events(t fataler, id backend.LeaseID) string {
 }
 
 func TestALeaseLivesAndEnds(t *testing.T) {
-	h, ctx := open(t), context.Background()
+	onEachStore(t, func(t *testing.T, open opener) {
+		h, ctx := open(t), context.Background()
 
-	l, token := h.activate(t, "jti-1", "job-1")
-	if l.State != Active || !l.EndsAt.Equal(start.Add(10*time.Minute)) || !l.DiesAt.Equal(start.Add(59*time.Minute)) {
-		t.Fatalf("activated as %+v", l)
-	}
-	for name, find := range map[string]func() (Lease, error){
-		"lease token": func() (Lease, error) { return h.ByToken(ctx, token) },
-		"credential":  func() (Lease, error) { return h.ByCredential(ctx, secret.New(canary)) },
-	} {
-		if found, err := find(); err != nil || found.ID != l.ID {
-			t.Errorf("by its %s: %v, %v", name, found.ID, err)
+		l, token := h.activate(t, "jti-1", "job-1")
+		if l.State != Active || !l.EndsAt.Equal(start.Add(10*time.Minute)) || !l.DiesAt.Equal(start.Add(59*time.Minute)) {
+			t.Fatalf("activated as %+v", l)
 		}
-	}
+		for name, find := range map[string]func() (Lease, error){
+			"lease token": func() (Lease, error) { return h.ByToken(ctx, token) },
+			"credential":  func() (Lease, error) { return h.ByCredential(ctx, secret.New(canary)) },
+		} {
+			if found, err := find(); err != nil || found.ID != l.ID {
+				t.Errorf("by its %s: %v, %v", name, found.ID, err)
+			}
+		}
 
-	held, err := h.StartEnding(ctx, l.ID, ByHolder)
-	if err != nil || held.State != Revoking || held.Handle.Reveal() != canary {
-		t.Fatalf("held as %+v, %v", held.Lease, err)
-	}
-	ended, err := h.Conclude(ctx, held, Judge(held.Lease, h.now(), h.now(), nil, 0))
-	if err != nil || ended.State != Revoked || ended.Reason != ByHolder || ended.Ended.IsZero() {
-		t.Fatalf("ended as %+v, %v", ended, err)
-	}
-	if again, err := h.StartEnding(ctx, l.ID, ByDeadline); err != nil || again.State != Revoked || !again.Handle.Empty() {
-		t.Errorf("ending it again: %+v, %v", again, err)
-	}
-	if got, want := h.events(t, l.ID), "pending active revoking revoked"; got != want {
-		t.Errorf("audit log: %s, want %s", got, want)
-	}
+		held, err := h.StartEnding(ctx, l.ID, ByHolder)
+		if err != nil || held.State != Revoking || held.Handle.Reveal() != canary {
+			t.Fatalf("held as %+v, %v", held.Lease, err)
+		}
+		ended, err := h.Conclude(ctx, held, Judge(held.Lease, h.now(), h.now(), nil, 0))
+		if err != nil || ended.State != Revoked || ended.Reason != ByHolder || ended.Ended.IsZero() {
+			t.Fatalf("ended as %+v, %v", ended, err)
+		}
+		if again, err := h.StartEnding(ctx, l.ID, ByDeadline); err != nil || again.State != Revoked || !again.Handle.Empty() {
+			t.Errorf("ending it again: %+v, %v", again, err)
+		}
+		if got, want := h.events(t, l.ID), "pending active revoking revoked"; got != want {
+			t.Errorf("audit log: %s, want %s", got, want)
+		}
+	})
 }
 
 func TestOneSubjectTokenOneLease(t *testing.T) {
-	h := open(t)
-	h.activate(t, "jti-1", "job-1")
-	if _, err := h.Begin(t.Context(), workload("jti-1", "another job"), grant(), anHour); !errors.Is(err, ErrTokenUsed) {
-		t.Errorf("the same subject token again: %v", err)
-	}
-	other := workload("jti-1", "another job")
-	other.Issuer = "gitlab"
-	if _, err := h.Begin(t.Context(), other, grant(), anHour); err != nil {
-		t.Errorf("the same jti of another issuer is another token: %v", err)
-	}
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		h.activate(t, "jti-1", "job-1")
+		if _, err := h.Begin(t.Context(), workload("jti-1", "another job"), grant(), anHour); !errors.Is(err, ErrTokenUsed) {
+			t.Errorf("the same subject token again: %v", err)
+		}
+		other := workload("jti-1", "another job")
+		other.Issuer = "gitlab"
+		if _, err := h.Begin(t.Context(), other, grant(), anHour); err != nil {
+			t.Errorf("the same jti of another issuer is another token: %v", err)
+		}
+	})
 }
 
 func TestManyRacingForOneSubjectTokenGetOneLease(t *testing.T) {
-	h := open(t)
-	var won, used int
-	var mu sync.Mutex
-	var racers sync.WaitGroup
-	for n := range 64 {
-		racers.Go(func() {
-			_, err := h.Begin(context.Background(), workload("jti-1", fmt.Sprint("job-", n)), grant(), anHour)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err == nil:
-				won++
-			case errors.Is(err, ErrTokenUsed):
-				used++
-			default:
-				t.Error(err)
-			}
-		})
-	}
-	racers.Wait()
-	if won != 1 || used != 63 {
-		t.Errorf("%d leases and %d refusals of 64", won, used)
-	}
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		var won, used int
+		var mu sync.Mutex
+		var racers sync.WaitGroup
+		for n := range 64 {
+			racers.Go(func() {
+				_, err := h.Begin(context.Background(), workload("jti-1", fmt.Sprint("job-", n)), grant(), anHour)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err == nil:
+					won++
+				case errors.Is(err, ErrTokenUsed):
+					used++
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		racers.Wait()
+		if won != 1 || used != 63 {
+			t.Errorf("%d leases and %d refusals of 64", won, used)
+		}
+	})
 }
 
 func TestAJobHoldsNoMoreThanItsLimit(t *testing.T) {
-	h := open(t)
-	l, _ := h.activate(t, "jti-1", "job-1")
-	_, err := h.Begin(t.Context(), workload("jti-2", "job-1"), grant(), anHour)
-	var limit *JobLimit
-	if !errors.As(err, &limit) || limit.Held != 1 || !limit.Until.Equal(l.EndsAt) {
-		t.Fatalf("one more: %v", err)
-	}
-	h.activate(t, "jti-3", "job-2")
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		l, _ := h.activate(t, "jti-1", "job-1")
+		_, err := h.Begin(t.Context(), workload("jti-2", "job-1"), grant(), anHour)
+		var limit *JobLimit
+		if !errors.As(err, &limit) || limit.Held != 1 || !limit.Until.Equal(l.EndsAt) {
+			t.Fatalf("one more: %v", err)
+		}
+		h.activate(t, "jti-3", "job-2")
 
-	held, _ := h.StartEnding(t.Context(), l.ID, ByHolder)
-	if _, err := h.Begin(t.Context(), workload("jti-2", "job-1"), grant(), anHour); !errors.As(err, &limit) {
-		t.Errorf("while the first is being ended it may still be good: %v", err)
-	}
-	if _, err := h.Conclude(t.Context(), held, Verdict{To: Revoked}); err != nil {
-		t.Fatal(err)
-	}
-	h.begin(t, "jti-2", "job-1") // the refused subject token was not used up
+		held, _ := h.StartEnding(t.Context(), l.ID, ByHolder)
+		if _, err := h.Begin(t.Context(), workload("jti-2", "job-1"), grant(), anHour); !errors.As(err, &limit) {
+			t.Errorf("while the first is being ended it may still be good: %v", err)
+		}
+		if _, err := h.Conclude(t.Context(), held, Verdict{To: Revoked}); err != nil {
+			t.Fatal(err)
+		}
+		h.begin(t, "jti-2", "job-1") // the refused subject token was not used up
+	})
 }
 
 func TestAFailedLeaseFreesItsSubjectToken(t *testing.T) {
-	h := open(t)
-	if err := h.Fail(t.Context(), h.begin(t, "jti-1", "job-1"), "no such repository"); err != nil {
-		t.Fatal(err)
-	}
-	h.activate(t, "jti-1", "job-1")
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		if err := h.Fail(t.Context(), h.begin(t, "jti-1", "job-1"), "no such repository"); err != nil {
+			t.Fatal(err)
+		}
+		h.activate(t, "jti-1", "job-1")
+	})
 }
 
 func TestAnEndedLeaseIsNotActivatedAfterAll(t *testing.T) {
-	h := open(t)
-	i := h.begin(t, "jti-1", "job-1")
-	held, err := h.StartEnding(t.Context(), i.Lease().ID, ByJob)
-	if err != nil || held.State != Pending {
-		t.Fatalf("%+v, %v", held, err)
-	}
-	if _, _, err := h.Activate(t.Context(), i, issued()); !errors.Is(err, ErrMoved) {
-		t.Errorf("activated although somebody ended it: %v", err)
-	}
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		i := h.begin(t, "jti-1", "job-1")
+		held, err := h.StartEnding(t.Context(), i.Lease().ID, ByJob)
+		if err != nil || held.State != Pending {
+			t.Fatalf("%+v, %v", held, err)
+		}
+		if _, _, err := h.Activate(t.Context(), i, issued()); !errors.Is(err, ErrMoved) {
+			t.Errorf("activated although somebody ended it: %v", err)
+		}
+	})
 }
 
 func TestEveryMoveThatIsNotForwardIsRefused(t *testing.T) {
-	all := []State{Pending, Active, Revoking, Unconfirmed, Revoked, Expired, Failed}
-	for _, from := range all {
-		for _, to := range all {
-			if from.Final() && from.mayBecome(to) {
-				t.Errorf("%s is final and becomes %s", from, to)
+	onEachStore(t, func(t *testing.T, open opener) {
+		all := []State{Pending, Active, Revoking, Unconfirmed, Revoked, Expired, Failed}
+		for _, from := range all {
+			for _, to := range all {
+				if from.Final() && from.mayBecome(to) {
+					t.Errorf("%s is final and becomes %s", from, to)
+				}
+			}
+			if !from.Final() && len(forward[from]) == 0 {
+				t.Errorf("%s is not final and leads nowhere", from)
 			}
 		}
-		if !from.Final() && len(forward[from]) == 0 {
-			t.Errorf("%s is not final and leads nowhere", from)
+		h := open(t)
+		l, _ := h.activate(t, "jti-1", "job-1")
+		if _, err := h.Conclude(t.Context(), Held{Lease: l}, Verdict{To: Failed}); !errors.Is(err, ErrMoved) {
+			t.Errorf("an active lease failed: %v", err)
 		}
-	}
-	h := open(t)
-	l, _ := h.activate(t, "jti-1", "job-1")
-	if _, err := h.Conclude(t.Context(), Held{Lease: l}, Verdict{To: Failed}); !errors.Is(err, ErrMoved) {
-		t.Errorf("an active lease failed: %v", err)
-	}
+	})
 }
 
 func TestWhatFollowsFromAnAttemptToEndALease(t *testing.T) {
@@ -304,61 +356,65 @@ func TestWhatFollowsFromAnAttemptToEndALease(t *testing.T) {
 }
 
 func TestHandlesAreSealedBoundToTheirLeaseAndGoneWithIt(t *testing.T) {
-	h, ctx := open(t), context.Background()
-	first, token := h.activate(t, "jti-1", "job-1")
-	second, _ := h.activate(t, "jti-2", "job-2")
+	onEachStore(t, func(t *testing.T, open opener) {
+		h, ctx := open(t), context.Background()
+		first, token := h.activate(t, "jti-1", "job-1")
+		second, _ := h.activate(t, "jti-2", "job-2")
 
-	if _, err := h.write.ExecContext(ctx, `UPDATE leases SET handle = (SELECT handle FROM leases WHERE id = ?) WHERE id = ?`, string(first.ID), string(second.ID)); err != nil {
-		t.Fatal(err)
-	}
-	if held, err := h.StartEnding(ctx, second.ID, ByHolder); err != nil || held.Broken == nil || !held.Handle.Empty() {
-		t.Errorf("a handle moved to another lease was opened: %+v, %v", held, err)
-	}
-	held, _ := h.StartEnding(ctx, first.ID, ByHolder)
-	if _, err := h.Conclude(ctx, held, Verdict{To: Revoked}); err != nil {
-		t.Fatal(err)
-	}
-	var handle sql.NullString
-	if err := h.write.QueryRow(`SELECT handle FROM leases WHERE id = ?`, string(first.ID)).Scan(&handle); err != nil || handle.Valid {
-		t.Errorf("an ended lease keeps its handle: %v", err)
-	}
-	h.Close()
-	files, _ := filepath.Glob(h.path + "*")
-	for _, f := range files {
-		content, err := os.ReadFile(f)
-		if err != nil {
+		writing := session{h.write, h.speak}
+		if _, err := writing.exec(ctx, `UPDATE leases SET handle = (SELECT handle FROM leases WHERE id = ?) WHERE id = ?`, string(first.ID), string(second.ID)); err != nil {
 			t.Fatal(err)
 		}
-		for _, hidden := range []string{canary, token.Reveal()} {
-			if bytes.Contains(content, []byte(hidden)) {
-				t.Errorf("%s holds a secret", filepath.Base(f))
+		if held, err := h.StartEnding(ctx, second.ID, ByHolder); err != nil || held.Broken == nil || !held.Handle.Empty() {
+			t.Errorf("a handle moved to another lease was opened: %+v, %v", held, err)
+		}
+		held, _ := h.StartEnding(ctx, first.ID, ByHolder)
+		if _, err := h.Conclude(ctx, held, Verdict{To: Revoked}); err != nil {
+			t.Fatal(err)
+		}
+		var handle sql.NullString
+		if err := h.reading().row(ctx, `SELECT handle FROM leases WHERE id = ?`, string(first.ID)).Scan(&handle); err != nil || handle.Valid {
+			t.Errorf("an ended lease keeps its handle: %v", err)
+		}
+		h.Close()
+		for _, f := range filesOf(t, h.where) {
+			content, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, hidden := range []string{canary, token.Reveal()} {
+				if bytes.Contains(content, []byte(hidden)) {
+					t.Errorf("%s holds a secret", filepath.Base(f))
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestARotatedKeyStillOpensTheOneBeforeDoesAndNoOlder(t *testing.T) {
-	h, ctx := open(t), context.Background()
-	file := filepath.Join(filepath.Dir(h.path), "keys")
-	first, _ := h.activate(t, "jti-1", "job-1")
-	rotate := func() {
-		if err := RotateKeys(file); err != nil {
-			t.Fatal(err)
+	onEachStore(t, func(t *testing.T, open opener) {
+		h, ctx := open(t), context.Background()
+		file := h.keys
+		first, _ := h.activate(t, "jti-1", "job-1")
+		rotate := func() {
+			if err := RotateKeys(file); err != nil {
+				t.Fatal(err)
+			}
+			h.reopen(t)
 		}
-		h.reopen(t)
-	}
-	rotate()
-	second, _ := h.activate(t, "jti-2", "job-2")
-	if held, err := h.StartEnding(ctx, first.ID, ByHolder); err != nil || held.Handle.Reveal() != canary {
-		t.Errorf("sealed before the rotation: %v %v", err, held.Broken)
-	}
-	rotate()
-	if held, err := h.StartEnding(ctx, second.ID, ByHolder); err != nil || held.Handle.Reveal() != canary {
-		t.Errorf("sealed with the key before: %v %v", err, held.Broken)
-	}
-	if held, err := h.StartEnding(ctx, first.ID, ByHolder); err != nil || held.Broken == nil {
-		t.Errorf("a key from two rotations ago still opens: %v", err)
-	}
+		rotate()
+		second, _ := h.activate(t, "jti-2", "job-2")
+		if held, err := h.StartEnding(ctx, first.ID, ByHolder); err != nil || held.Handle.Reveal() != canary {
+			t.Errorf("sealed before the rotation: %v %v", err, held.Broken)
+		}
+		rotate()
+		if held, err := h.StartEnding(ctx, second.ID, ByHolder); err != nil || held.Handle.Reveal() != canary {
+			t.Errorf("sealed with the key before: %v %v", err, held.Broken)
+		}
+		if held, err := h.StartEnding(ctx, first.ID, ByHolder); err != nil || held.Broken == nil {
+			t.Errorf("a key from two rotations ago still opens: %v", err)
+		}
+	})
 }
 
 func TestTheKeyFileIsGuarded(t *testing.T) {
@@ -391,51 +447,57 @@ func TestTheKeyFileIsGuarded(t *testing.T) {
 }
 
 func TestTheAuditLogIsAppendOnly(t *testing.T) {
-	h := open(t)
-	written, err := h.Write(t.Context(), audit.Entry{Event: audit.Denied, Task: "publish-release", Reason: "repository_id"})
-	if err != nil || written.ID == "" || !written.At.Equal(start) {
-		t.Fatalf("%+v, %v", written, err)
-	}
-	for _, change := range []string{`UPDATE audit SET reason = ''`, `DELETE FROM audit`} {
-		if _, err := h.write.Exec(change); err == nil {
-			t.Errorf("%s was accepted", change)
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		written, err := h.Write(t.Context(), audit.Entry{Event: audit.Denied, Task: "publish-release", Reason: "repository_id"})
+		if err != nil || written.ID == "" || !written.At.Equal(start) {
+			t.Fatalf("%+v, %v", written, err)
 		}
-	}
+		for _, change := range []string{`UPDATE audit SET reason = ''`, `DELETE FROM audit`} {
+			if _, err := h.write.Exec(change); err == nil {
+				t.Errorf("%s was accepted", change)
+			}
+		}
+	})
 }
 
 func TestAReaderSeesAndChangesNothing(t *testing.T) {
-	h := open(t)
-	l, _ := h.activate(t, "jti-1", "job-1")
-	reader, err := OpenToRead(t.Context(), h.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Close()
-	entries, err := reader.Audit(t.Context(), AuditQuery{Lease: string(l.ID), Limit: 10})
-	if err != nil || len(entries) != 2 {
-		t.Errorf("%d entries, %v", len(entries), err)
-	}
-	if _, err := reader.Write(t.Context(), audit.Entry{Event: audit.Denied}); err == nil {
-		t.Error("a reader wrote")
-	}
-	if _, err := OpenToRead(t.Context(), filepath.Join(t.TempDir(), "none.db")); err == nil {
-		t.Error("a store that is not there was opened")
-	}
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		l, _ := h.activate(t, "jti-1", "job-1")
+		reader, err := OpenToRead(t.Context(), h.where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+		entries, err := reader.Audit(t.Context(), AuditQuery{Lease: string(l.ID), Limit: 10})
+		if err != nil || len(entries) != 2 {
+			t.Errorf("%d entries, %v", len(entries), err)
+		}
+		if _, err := reader.Write(t.Context(), audit.Entry{Event: audit.Denied}); err == nil {
+			t.Error("a reader wrote")
+		}
+		if _, err := OpenToRead(t.Context(), filepath.Join(t.TempDir(), "none.db")); err == nil {
+			t.Error("a store that is not there was opened")
+		}
+	})
 }
 
 func TestUsedTokensAreForgottenOnlyWhenNobodyWouldAcceptThem(t *testing.T) {
-	h := open(t)
-	h.activate(t, "jti-1", "job-1")
-	h.wait(6 * time.Minute) // exp + leeway is over
-	if err := h.ForgetTokens(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.Begin(t.Context(), workload("jti-1", "job-2"), grant(), anHour); !errors.Is(err, ErrTokenUsed) {
-		t.Errorf("forgotten too early: %v", err)
-	}
-	h.wait(5 * time.Minute)
-	if err := h.ForgetTokens(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	h.begin(t, "jti-1", "job-2")
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		h.activate(t, "jti-1", "job-1")
+		h.wait(6 * time.Minute) // exp + leeway is over
+		if _, err := h.Forget(t.Context(), start); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Begin(t.Context(), workload("jti-1", "job-2"), grant(), anHour); !errors.Is(err, ErrTokenUsed) {
+			t.Errorf("forgotten too early: %v", err)
+		}
+		h.wait(5 * time.Minute)
+		if _, err := h.Forget(t.Context(), start); err != nil {
+			t.Fatal(err)
+		}
+		h.begin(t, "jti-1", "job-2")
+	})
 }

@@ -42,8 +42,8 @@ func (s *Store) Activate(ctx context.Context, i Intent, made backend.Issued) (Le
 		l.EndsAt = earlier(l.EndsAt, l.DiesAt)
 	}
 	credential := hash(made.Values["token"])
-	err = s.transact(ctx, "activating "+string(l.ID), func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx,
+	err = s.transact(ctx, "activating "+string(l.ID), func(tx session) error {
+		result, err := tx.exec(ctx,
 			`UPDATE leases SET state = 'active', token_hash = ?, credential_hash = ?, handle = ?, dies_at = ?, ends_at = ?, due_at = ?
 			 WHERE id = ? AND state = 'pending' AND reason = ''`,
 			hash(token), credential, sealed, l.DiesAt.UnixMicro(), l.EndsAt.UnixMicro(), dueAt(l).UnixMicro(), string(l.ID))
@@ -61,7 +61,7 @@ func (s *Store) Activate(ctx context.Context, i Intent, made backend.Issued) (Le
 // Fail moves a pending lease to failed: it is certain that nothing exists. Its
 // subject token may be used again.
 func (s *Store) Fail(ctx context.Context, i Intent, reason string) error {
-	return s.transact(ctx, "failing "+string(i.lease.ID), func(tx *sql.Tx) error {
+	return s.transact(ctx, "failing "+string(i.lease.ID), func(tx session) error {
 		return s.finish(ctx, tx, i.lease, Verdict{To: Failed, Reason: reason})
 	})
 }
@@ -80,8 +80,8 @@ type Held struct {
 // stands: later callers do not rewrite why.
 func (s *Store) StartEnding(ctx context.Context, id backend.LeaseID, why string) (Held, error) {
 	var held Held
-	err := s.transact(ctx, "ending "+string(id), func(tx *sql.Tx) error {
-		l, sealed, err := one(ctx, tx, `id = ?`, string(id))
+	err := s.transact(ctx, "ending "+string(id), func(tx session) error {
+		l, sealed, err := one(ctx, tx, `id = ?`+tx.forUpdate, string(id))
 		if err != nil || l.State.Final() {
 			held = Held{Lease: l}
 			return err
@@ -93,7 +93,7 @@ func (s *Store) StartEnding(ctx context.Context, id backend.LeaseID, why string)
 		if l.State == Active {
 			l.State = Revoking
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE leases SET state = ?, reason = ?, due_at = ? WHERE id = ?`,
+		_, err = tx.exec(ctx, `UPDATE leases SET state = ?, reason = ?, due_at = ? WHERE id = ?`,
 			string(l.State), l.Reason, s.now().Add(claimFor).UnixMicro(), string(l.ID))
 		if err == nil && first {
 			_, err = s.enter(ctx, tx, entry(l, audit.Revoking, "", why))
@@ -112,8 +112,8 @@ func (s *Store) StartEnding(ctx context.Context, id backend.LeaseID, why string)
 // on meanwhile it is left alone, and returned as it is now.
 func (s *Store) Conclude(ctx context.Context, held Held, v Verdict) (Lease, error) {
 	var now Lease
-	err := s.transact(ctx, "concluding the end of "+string(held.ID), func(tx *sql.Tx) error {
-		current, _, err := one(ctx, tx, `id = ?`, string(held.ID))
+	err := s.transact(ctx, "concluding the end of "+string(held.ID), func(tx session) error {
+		current, _, err := one(ctx, tx, `id = ?`+tx.forUpdate, string(held.ID))
 		if err != nil || current.State != held.State {
 			now = current
 			return err
@@ -134,11 +134,11 @@ func (s *Store) Conclude(ctx context.Context, held Held, v Verdict) (Lease, erro
 
 // finish is the last move of a lease: what was sealed for revoking it goes, and a
 // subject token that came to nothing is free again.
-func (s *Store) finish(ctx context.Context, tx *sql.Tx, l Lease, v Verdict) error {
+func (s *Store) finish(ctx context.Context, tx session, l Lease, v Verdict) error {
 	if !l.State.mayBecome(v.To) {
 		return fmt.Errorf("%w: from %s to %s", ErrMoved, l.State, v.To)
 	}
-	result, err := tx.ExecContext(ctx,
+	result, err := tx.exec(ctx,
 		`UPDATE leases SET state = ?, ended_at = ?, due_at = NULL, handle = NULL, reason = CASE reason WHEN '' THEN ? ELSE reason END
 		 WHERE id = ? AND state = ?`,
 		string(v.To), s.now().UnixMicro(), v.Reason, string(l.ID), string(l.State))
@@ -146,7 +146,7 @@ func (s *Store) finish(ctx context.Context, tx *sql.Tx, l Lease, v Verdict) erro
 		return err
 	}
 	if v.To == Failed {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM used_tokens WHERE lease = ?`, string(l.ID)); err != nil {
+		if _, err := tx.exec(ctx, `DELETE FROM used_tokens WHERE lease = ?`, string(l.ID)); err != nil {
 			return err
 		}
 	}
@@ -159,7 +159,7 @@ func (s *Store) finish(ctx context.Context, tx *sql.Tx, l Lease, v Verdict) erro
 }
 
 // postpone leaves a lease to a later attempt, in its state or as unconfirmed.
-func (s *Store) postpone(ctx context.Context, tx *sql.Tx, l Lease, v Verdict) error {
+func (s *Store) postpone(ctx context.Context, tx session, l Lease, v Verdict) error {
 	event := audit.EndFailed
 	if v.To != l.State {
 		if !l.State.mayBecome(v.To) {
@@ -167,7 +167,7 @@ func (s *Store) postpone(ctx context.Context, tx *sql.Tx, l Lease, v Verdict) er
 		}
 		event = audit.Event(v.To)
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, attempts = attempts + 1, due_at = ? WHERE id = ?`,
+	_, err := tx.exec(ctx, `UPDATE leases SET state = ?, attempts = attempts + 1, due_at = ? WHERE id = ?`,
 		string(v.To), v.Due.UnixMicro(), string(l.ID))
 	if err == nil {
 		_, err = s.enter(ctx, tx, entry(l, event, "", v.Reason))

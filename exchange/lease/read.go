@@ -17,30 +17,26 @@ var ErrUnknown = errors.New("there is no such lease")
 const columns = `id, state, task, backend, granted, issuer, job, job_name, repository,
 	created_at, issue_by, ends_at, dies_at, revocable, attempts, ended_at, reason, handle`
 
-type querier interface {
-	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
-}
-
 // ByToken finds the lease that a lease token is the handle of.
 func (s *Store) ByToken(ctx context.Context, token secret.String) (Lease, error) {
-	l, _, err := one(ctx, s.read, `token_hash = ?`, hash(token))
+	l, _, err := one(ctx, s.reading(), `token_hash = ?`, hash(token))
 	return l, err
 }
 
 // ByCredential finds the lease of a credential by the credential's own token.
 func (s *Store) ByCredential(ctx context.Context, token secret.String) (Lease, error) {
-	l, _, err := one(ctx, s.read, `credential_hash = ?`, hash(token))
+	l, _, err := one(ctx, s.reading(), `credential_hash = ?`, hash(token))
 	return l, err
 }
 
 // LivesOfJob lists what a job still holds, oldest first.
 func (s *Store) LivesOfJob(ctx context.Context, job string) ([]Lease, error) {
-	return many(ctx, s.read, `job = ? AND due_at IS NOT NULL ORDER BY id`, job)
+	return many(ctx, s.reading(), `job = ? AND due_at IS NOT NULL ORDER BY id`, job)
 }
 
 // Lives counts the leases that are not final, by state.
 func (s *Store) Lives(ctx context.Context) (map[State]int, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT state, count(*) FROM leases WHERE due_at IS NOT NULL GROUP BY state`)
+	rows, err := s.reading().query(ctx, `SELECT state, count(*) FROM leases WHERE due_at IS NOT NULL GROUP BY state`)
 	if err != nil {
 		return nil, fmt.Errorf("counting live leases: %w", err)
 	}
@@ -57,15 +53,29 @@ func (s *Store) Lives(ctx context.Context) (map[State]int, error) {
 	return counts, rows.Err()
 }
 
-// Due lists leases of one backend that must be looked at by now, the most overdue first.
-func (s *Store) Due(ctx context.Context, backend string, now time.Time, limit int) ([]Lease, error) {
-	return many(ctx, s.read, `backend = ? AND due_at <= ? ORDER BY due_at LIMIT ?`, backend, now.UnixMicro(), limit)
+// Claim takes up to limit leases of one backend that must be looked at by now, the
+// most overdue first, and keeps others from taking them for a while. A process that
+// dies with its claims loses them by time.
+func (s *Store) Claim(ctx context.Context, backend string, limit int) ([]Lease, error) {
+	var claimed []Lease
+	now := s.now()
+	err := s.transact(ctx, "claiming leases that are due", func(tx session) error {
+		rows, err := tx.query(ctx, `UPDATE leases SET due_at = ? WHERE id IN (
+			SELECT id FROM leases WHERE backend = ? AND due_at <= ? ORDER BY due_at LIMIT ?`+tx.skipLocked+`) RETURNING `+columns,
+			now.Add(claimFor).UnixMicro(), backend, now.UnixMicro(), limit)
+		if err != nil {
+			return err
+		}
+		claimed, err = collect(rows)
+		return err
+	})
+	return claimed, err
 }
 
 // NextDue says when the next lease of a backend must be looked at; zero when none.
 func (s *Store) NextDue(ctx context.Context, backend string) (time.Time, error) {
 	var at sql.NullInt64
-	err := s.read.QueryRowContext(ctx, `SELECT min(due_at) FROM leases WHERE backend = ? AND due_at IS NOT NULL`, backend).Scan(&at)
+	err := s.reading().row(ctx, `SELECT min(due_at) FROM leases WHERE backend = ? AND due_at IS NOT NULL`, backend).Scan(&at)
 	if err != nil || !at.Valid {
 		return time.Time{}, err
 	}
@@ -75,7 +85,7 @@ func (s *Store) NextDue(ctx context.Context, backend string) (time.Time, error) 
 // LiveBackends names the backends that live leases need, so that one which was
 // taken out of the configuration too early is noticed.
 func (s *Store) LiveBackends(ctx context.Context) ([]string, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT DISTINCT backend FROM leases WHERE due_at IS NOT NULL ORDER BY backend`)
+	rows, err := s.reading().query(ctx, `SELECT DISTINCT backend FROM leases WHERE due_at IS NOT NULL ORDER BY backend`)
 	if err != nil {
 		return nil, fmt.Errorf("listing backends in use: %w", err)
 	}
@@ -91,12 +101,39 @@ func (s *Store) LiveBackends(ctx context.Context) ([]string, error) {
 	return names, rows.Err()
 }
 
-// ForgetTokens drops used subject tokens that no verifier would accept any more.
-func (s *Store) ForgetTokens(ctx context.Context) error {
-	return s.transact(ctx, "forgetting old subject tokens", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM used_tokens WHERE expires_at < ?`, s.now().UnixMicro())
-		return err
-	})
+// forgetAtOnce bounds one deletion, so that forgetting never holds up issuing.
+const forgetAtOnce = 1000
+
+// Forget drops used subject tokens that no verifier would accept any more, and
+// leases that ended before the moment given, in batches. The audit log stays: it is
+// what remains of them. It returns how many rows went.
+func (s *Store) Forget(ctx context.Context, endedBefore time.Time) (int, error) {
+	tokens, err := s.drop(ctx, `DELETE FROM used_tokens WHERE (issuer, jti) IN (
+		SELECT issuer, jti FROM used_tokens WHERE expires_at < ? LIMIT ?)`, s.now())
+	if err != nil {
+		return tokens, err
+	}
+	leases, err := s.drop(ctx, `DELETE FROM leases WHERE id IN (
+		SELECT id FROM leases WHERE due_at IS NULL AND ended_at < ? LIMIT ?)`, endedBefore)
+	return tokens + leases, err
+}
+
+func (s *Store) drop(ctx context.Context, statement string, before time.Time) (int, error) {
+	total := 0
+	for {
+		var n int64
+		err := s.transact(ctx, "forgetting what is long over", func(tx session) error {
+			result, err := tx.exec(ctx, statement, before.UnixMicro(), forgetAtOnce)
+			if err == nil {
+				n, err = result.RowsAffected()
+			}
+			return err
+		})
+		total += int(n)
+		if err != nil || n < forgetAtOnce {
+			return total, err
+		}
+	}
 }
 
 // An AuditQuery says which entries to read; zero fields do not choose.
@@ -108,9 +145,9 @@ type AuditQuery struct {
 
 // Audit reads entries of the audit log in the order they were written.
 func (s *Store) Audit(ctx context.Context, q AuditQuery) ([]audit.Entry, error) {
-	rows, err := s.read.QueryContext(ctx,
+	rows, err := s.reading().query(ctx,
 		`SELECT id, at, event, lease, task, issuer, job, granted, rule, reason, credential FROM
-		   (SELECT * FROM audit WHERE ? IN ('', lease) AND ? IN ('', id) ORDER BY seq DESC LIMIT ?) ORDER BY seq`, q.Lease, q.ID, q.Limit)
+		   (SELECT * FROM audit WHERE ? IN ('', lease) AND ? IN ('', id) ORDER BY seq DESC LIMIT ?) AS newest ORDER BY seq`, q.Lease, q.ID, q.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit log: %w", err)
 	}
@@ -128,8 +165,8 @@ func (s *Store) Audit(ctx context.Context, q AuditQuery) ([]audit.Entry, error) 
 	return entries, rows.Err()
 }
 
-func one(ctx context.Context, q querier, where string, args ...any) (Lease, []byte, error) {
-	rows, err := q.QueryContext(ctx, `SELECT `+columns+` FROM leases WHERE `+where+` LIMIT 1`, args...)
+func one(ctx context.Context, q session, where string, args ...any) (Lease, []byte, error) {
+	rows, err := q.query(ctx, `SELECT `+columns+` FROM leases WHERE `+where+` `, args...)
 	if err != nil {
 		return Lease{}, nil, fmt.Errorf("reading a lease: %w", err)
 	}
@@ -140,11 +177,15 @@ func one(ctx context.Context, q querier, where string, args ...any) (Lease, []by
 	return scan(rows)
 }
 
-func many(ctx context.Context, q querier, where string, args ...any) ([]Lease, error) {
-	rows, err := q.QueryContext(ctx, `SELECT `+columns+` FROM leases WHERE `+where, args...)
+func many(ctx context.Context, q session, where string, args ...any) ([]Lease, error) {
+	rows, err := q.query(ctx, `SELECT `+columns+` FROM leases WHERE `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading leases: %w", err)
 	}
+	return collect(rows)
+}
+
+func collect(rows *sql.Rows) ([]Lease, error) {
 	defer rows.Close()
 	var all []Lease
 	for rows.Next() {

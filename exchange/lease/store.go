@@ -9,11 +9,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
+	"github.com/pressly/goose/v3/lock"
 
 	"github.com/stepkey/stepkey/exchange/audit"
 )
@@ -22,26 +21,31 @@ import (
 var schema embed.FS
 
 // A Store keeps leases, used subject tokens and the audit log in one database, so
-// that what belongs together is committed together. Safe for concurrent use.
+// that what belongs together is committed together. Safe for concurrent use, and on
+// PostgreSQL for any number of processes.
 type Store struct {
-	write *sql.DB // one connection: SQLite has one writer, and waiting here is fairer than its busy loop
+	write *sql.DB
 	read  *sql.DB
+	speak dialect
 	keys  *Keys
 	now   func() time.Time
 	rand  io.Reader
 }
 
-// Options are what a store needs beside its file; the zero value is real time and
-// real randomness.
+// Options are what a store needs beside its database; the zero value is real time
+// and real randomness.
 type Options struct {
 	Now  func() time.Time
 	Rand io.Reader
 }
 
-// Open opens or makes the SQLite file at path and brings its schema up to date.
-// Every commit is on the disk before it returns (WAL, synchronous FULL).
-func Open(ctx context.Context, path string, keys *Keys, o Options) (*Store, error) {
-	s, err := connect(path, keys, o)
+// Open opens the store at where, postgres://… or the path of a SQLite file, which is
+// made if it is not there, and brings its schema up to date.
+//
+// A commit is durable before it returns: SQLite is opened in WAL mode with
+// synchronous FULL; PostgreSQL must not run with synchronous_commit off.
+func Open(ctx context.Context, where string, keys *Keys, o Options) (*Store, error) {
+	s, err := connect(where, keys, o)
 	if err != nil {
 		return nil, err
 	}
@@ -53,67 +57,59 @@ func Open(ctx context.Context, path string, keys *Keys, o Options) (*Store, erro
 
 // OpenToRead opens an existing store for looking only, beside the service that
 // owns it. It has no keys, so it cannot see a handle.
-func OpenToRead(ctx context.Context, path string) (*Store, error) {
-	s, err := connect(path, nil, Options{})
+func OpenToRead(ctx context.Context, where string) (*Store, error) {
+	s, err := connect(where, nil, Options{})
 	if err != nil {
 		return nil, err
 	}
 	if _, err := s.Lives(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is no store of this service: %w", path, err), s.Close())
+		return nil, errors.Join(fmt.Errorf("this is no store of the exchange: %w", err), s.Close())
 	}
 	return s, nil
 }
 
-func connect(path string, keys *Keys, o Options) (*Store, error) {
-	s := &Store{keys: keys, now: o.Now, rand: o.Rand}
+func connect(where string, keys *Keys, o Options) (*Store, error) {
+	s := &Store{speak: engine(where), keys: keys, now: o.Now, rand: o.Rand}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}
-	writing := []string{"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(5000)", "trusted_schema(0)"}
-	reading := []string{"busy_timeout(5000)", "trusted_schema(0)", "query_only(1)"}
-	if keys == nil {
-		writing = reading
-	}
 	var err error
-	if s.write, err = sql.Open("sqlite", sqliteName(path, writing)); err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
-	}
-	s.write.SetMaxOpenConns(1)
-	if s.read, err = sql.Open("sqlite", sqliteName(path, reading)); err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
-	}
-	s.read.SetMaxOpenConns(4)
-	return s, nil
+	s.write, s.read, err = s.speak.connect(where, keys == nil)
+	return s, err
 }
 
-// sqliteName is the driver's name of a file. Transactions take the write lock at
-// their start: one that reads first and then writes could fail halfway.
-func sqliteName(path string, pragmas []string) string {
-	query := url.Values{"_pragma": pragmas, "_txlock": {"immediate"}}
-	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String()
-}
-
-// Close gives the file back. Leases stay as they are.
+// Close gives the database back. Leases stay as they are.
 func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
+
+// reading is for what belongs to no transaction.
+func (s *Store) reading() session { return session{s.read, s.speak} }
 
 // Ready reports whether the store can take a lease right now: it can be written to.
 // It changes nothing.
 func (s *Store) Ready(ctx context.Context) error {
-	return s.transact(ctx, "asking the store whether it can be written to", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE leases SET attempts = attempts WHERE id = ''`)
+	return s.transact(ctx, "asking the store whether it can be written to", func(tx session) error {
+		_, err := tx.exec(ctx, `UPDATE leases SET attempts = attempts WHERE id = ''`)
 		return err
 	})
 }
 
 func (s *Store) migrate(ctx context.Context) error {
-	files, err := fs.Sub(schema, "schema/sqlite")
+	files, err := fs.Sub(schema, "schema/"+s.speak.schema)
 	if err != nil {
 		return fmt.Errorf("reading the schema: %w", err)
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, s.write, files, goose.WithDisableGlobalRegistry(true))
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	if s.speak.driver == postgres.driver { // replicas that start together take turns
+		turns, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return fmt.Errorf("reading the schema: %w", err)
+		}
+		options = append(options, goose.WithSessionLocker(turns))
+	}
+	provider, err := goose.NewProvider(s.speak.goose, s.write, files, options...)
 	if err != nil {
 		return fmt.Errorf("reading the schema: %w", err)
 	}
@@ -124,12 +120,12 @@ func (s *Store) migrate(ctx context.Context) error {
 }
 
 // transact runs what in one transaction; any error undoes all of it.
-func (s *Store) transact(ctx context.Context, doing string, what func(*sql.Tx) error) error {
+func (s *Store) transact(ctx context.Context, doing string, what func(session) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	if err := what(tx); err != nil {
+	if err := what(session{tx, s.speak}); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", doing, err), undone(tx))
 	}
 	if err := tx.Commit(); err != nil {
@@ -148,7 +144,7 @@ func undone(tx *sql.Tx) error {
 // Write puts an entry that belongs to no move of a lease into the audit log, such
 // as a denial, and returns it with its id and time.
 func (s *Store) Write(ctx context.Context, e audit.Entry) (audit.Entry, error) {
-	err := s.transact(ctx, "writing the audit log", func(tx *sql.Tx) error {
+	err := s.transact(ctx, "writing the audit log", func(tx session) error {
 		var err error
 		e, err = s.enter(ctx, tx, e)
 		return err
@@ -156,13 +152,13 @@ func (s *Store) Write(ctx context.Context, e audit.Entry) (audit.Entry, error) {
 	return e, err
 }
 
-func (s *Store) enter(ctx context.Context, tx *sql.Tx, e audit.Entry) (audit.Entry, error) {
+func (s *Store) enter(ctx context.Context, tx session, e audit.Entry) (audit.Entry, error) {
 	e.At = s.now().UTC()
 	var err error
 	if e.ID, err = audit.NewID(e.At, s.rand); err != nil {
 		return e, err
 	}
-	_, err = tx.ExecContext(ctx,
+	_, err = tx.exec(ctx,
 		`INSERT INTO audit (id, at, event, lease, task, issuer, job, granted, rule, reason, credential) VALUES (?,?,?,?,?,?,?,?,?,?,?)`,
 		e.ID, e.At.UnixMicro(), string(e.Event), e.Lease, e.Task, e.Issuer, e.Job, e.Granted, e.Rule, e.Reason, e.Credential)
 	return e, err

@@ -63,6 +63,7 @@ var rooms = map[string]room{
 	"internal/house":     {},
 	"internal/githubsim": {imports: []string{"internal/secret"}},
 	"internal/runnersim": {imports: []string{"internal/secret"}},
+	"internal/pgserver":  {},
 
 	"workflows": {later: true}, // its package, if any, is tests alone
 }
@@ -81,7 +82,7 @@ type limit struct {
 var imported = []limit{
 	{
 		names: []string{"database/sql", "modernc.org/sqlite", "github.com/jackc/pgx", "github.com/lib/pq", "github.com/pressly/goose"},
-		only:  []string{"exchange/lease", "exchange/backend/postgres"},
+		only:  []string{"exchange/lease", "exchange/backend/postgres", "internal/pgserver"},
 		why:   "SQL stands only in the store of leases and in the database backends",
 	},
 	{

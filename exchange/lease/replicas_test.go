@@ -1,0 +1,216 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+)
+
+// replicas are several processes' stores on one database, with one clock.
+func replicas(t *testing.T, n int) []*house {
+	t.Helper()
+	first := openAt(t, pgdatabase(t))
+	all := []*house{first}
+	for range n - 1 {
+		next := &house{where: first.where, keys: first.keys, at: start}
+		next.reopen(t)
+		t.Cleanup(func() { next.Close() })
+		all = append(all, next)
+	}
+	return all
+}
+
+func TestReplicasThatRaceForAJobsLimitStayWithinIt(t *testing.T) {
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		raceForTheLimit(t, []*house{h})
+	})
+	t.Run("three replicas", func(t *testing.T) { raceForTheLimit(t, replicas(t, 3)) })
+}
+
+func raceForTheLimit(t *testing.T, stores []*house) {
+	t.Helper()
+	var won, refused int
+	var mu sync.Mutex
+	var racers sync.WaitGroup
+	for n := range 48 {
+		racers.Go(func() {
+			_, err := stores[n%len(stores)].Begin(context.Background(), workload(fmt.Sprint("jti-", n), "one job"), grant(), anHour)
+			mu.Lock()
+			defer mu.Unlock()
+			var limit *JobLimit
+			switch {
+			case err == nil:
+				won++
+			case errors.As(err, &limit):
+				refused++
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	racers.Wait()
+	if won != 1 || refused != 47 {
+		t.Errorf("%d leases, %d refused", won, refused)
+	}
+}
+
+func TestReplicasThatRaceForOneSubjectTokenGetOneLease(t *testing.T) {
+	stores := replicas(t, 3)
+	var won int
+	var mu sync.Mutex
+	var racers sync.WaitGroup
+	for n := range 63 {
+		racers.Go(func() {
+			_, err := stores[n%3].Begin(context.Background(), workload("jti-1", fmt.Sprint("job-", n)), grant(), anHour)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				won++
+			} else if !errors.Is(err, ErrTokenUsed) {
+				t.Error(err)
+			}
+		})
+	}
+	racers.Wait()
+	if won != 1 {
+		t.Errorf("%d leases", won)
+	}
+}
+
+func TestWhatIsDueIsClaimedByOneAtATime(t *testing.T) {
+	stores := replicas(t, 3)
+	for n := range 60 {
+		stores[0].activate(t, fmt.Sprint("jti-", n), fmt.Sprint("job-", n))
+	}
+	for _, s := range stores {
+		s.wait(10 * time.Minute)
+	}
+	claimed := map[backend.LeaseID]int{}
+	var mu sync.Mutex
+	var claimers sync.WaitGroup
+	for n := range 12 {
+		claimers.Go(func() {
+			all, err := stores[n%3].Claim(context.Background(), "github", 8)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, l := range all {
+				claimed[l.ID]++
+			}
+		})
+	}
+	claimers.Wait()
+	for id, n := range claimed {
+		if n > 1 {
+			t.Errorf("%s was claimed %d times", id, n)
+		}
+	}
+	if len(claimed) < 40 {
+		t.Errorf("only %d of 60 were claimed by 12 claims of 8", len(claimed))
+	}
+}
+
+func TestAClaimThatNobodyFollowsUpIsTakenOver(t *testing.T) {
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		h.activate(t, "jti-1", "job-1")
+		h.wait(10 * time.Minute)
+		claim := func() int {
+			all, err := h.Claim(t.Context(), "github", 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(all)
+		}
+		if first, second := claim(), claim(); first != 1 || second != 0 {
+			t.Errorf("claimed %d, then %d", first, second)
+		}
+		h.wait(claimFor)
+		if again := claim(); again != 1 {
+			t.Errorf("after the claim ran out: %d", again)
+		}
+	})
+}
+
+// A database that only reads, as after a failover to a replica: no lease, and the
+// work is taken up when it writes again.
+func TestAStoreThatCannotBeWrittenGivesNothingAndLosesNothing(t *testing.T) {
+	h := openAt(t, pgdatabase(t))
+	l, _ := h.activate(t, "jti-1", "job-1")
+	setReadOnly := func(on string) {
+		name := h.where[strings.LastIndex(h.where, "/")+1 : strings.Index(h.where, "?")]
+		s, err := server()
+		if err == nil {
+			err = s.Exec(t.Context(), `ALTER DATABASE "`+name+`" SET default_transaction_read_only = `+on)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.reconnect(t)
+	}
+	setReadOnly("on")
+	if _, err := h.Begin(t.Context(), workload("jti-2", "job-2"), grant(), anHour); err == nil {
+		t.Error("a lease in a store that cannot be written")
+	}
+	if h.Ready(t.Context()) == nil {
+		t.Error("it says that it is ready")
+	}
+	if _, err := h.StartEnding(t.Context(), l.ID, ByHolder); err == nil {
+		t.Error("an end that could not be written down")
+	}
+	setReadOnly("off")
+	if held, err := h.StartEnding(t.Context(), l.ID, ByHolder); err != nil || held.State != Revoking {
+		t.Errorf("after it writes again: %+v, %v", held, err)
+	}
+}
+
+func TestALongOverLeaseIsForgottenAndTheAuditLogIsNot(t *testing.T) {
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		old, token := h.activate(t, "jti-1", "job-1")
+		held, _ := h.StartEnding(t.Context(), old.ID, ByHolder)
+		if _, err := h.Conclude(t.Context(), held, Verdict{To: Revoked}); err != nil {
+			t.Fatal(err)
+		}
+		h.wait(time.Hour)
+		live, _ := h.activate(t, "jti-2", "job-2")
+		if n, err := h.Forget(t.Context(), h.now().Add(-time.Minute)); err != nil || n != 3 { // both subject tokens are past their time, and one lease
+			t.Errorf("%d rows went, %v", n, err)
+		}
+		if _, err := h.ByToken(t.Context(), token); !errors.Is(err, ErrUnknown) {
+			t.Errorf("still there: %v", err)
+		}
+		if lives, err := h.LivesOfJob(t.Context(), "job-2"); err != nil || len(lives) != 1 || lives[0].ID != live.ID {
+			t.Errorf("a live lease was forgotten: %v, %v", lives, err)
+		}
+		if got := h.events(t, old.ID); got != "pending active revoking revoked" {
+			t.Errorf("audit log of the forgotten: %s", got)
+		}
+	})
+}
+
+func TestTheNameOfADatabaseIsNotRepeatedInErrors(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err := CreateKeys(keys); err != nil {
+		t.Fatal(err)
+	}
+	k, err := ReadKeys(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{"postgres://stepkey:" + canary + "@127.0.0.1:1/stepkey?connect_timeout=1", "postgres://stepkey:" + canary + "@[::1/%zz"} {
+		if _, err := Open(t.Context(), where, k, Options{}); err == nil || strings.Contains(err.Error(), canary) {
+			t.Errorf("opening %s: %v", where[:20], err)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+-- +goose Up
+-- Times are microseconds since 1970, UTC. A lease row is also the work item of
+-- its own ending: due_at says when the keeper must look at it next.
+CREATE TABLE leases (
+  id              TEXT    PRIMARY KEY,
+  state           TEXT    NOT NULL,
+  task            TEXT    NOT NULL,
+  backend         TEXT    NOT NULL,
+  granted         TEXT    NOT NULL,             -- the scope in words
+  issuer          TEXT    NOT NULL,
+  job             TEXT    NOT NULL,             -- identity.Job.Key
+  job_name        TEXT    NOT NULL,
+  repository      TEXT    NOT NULL,
+  created_at      BIGINT  NOT NULL,
+  issue_by        BIGINT  NOT NULL,
+  ends_at         BIGINT  NOT NULL,
+  dies_at         BIGINT  NOT NULL,
+  revocable       BOOLEAN NOT NULL,
+  due_at          BIGINT ,                      -- NULL once the lease is final
+  attempts        BIGINT  NOT NULL DEFAULT 0,
+  ended_at        BIGINT ,
+  reason          TEXT    NOT NULL DEFAULT '',  -- why it ended or is ending
+  token_hash      BYTEA    UNIQUE,               -- SHA-256 of the lease token
+  credential_hash BYTEA,                         -- SHA-256 of the credential's own token
+  handle          BYTEA                          -- sealed; NULL again once the lease is final
+);
+CREATE INDEX leases_due        ON leases (backend, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX leases_job        ON leases (job, task)       WHERE due_at IS NOT NULL;
+CREATE INDEX leases_credential ON leases (credential_hash) WHERE credential_hash IS NOT NULL;
+
+-- One subject token, one exchange.
+CREATE TABLE used_tokens (
+  issuer     TEXT    NOT NULL,
+  jti        TEXT    NOT NULL,
+  lease      TEXT    NOT NULL,
+  expires_at BIGINT  NOT NULL,
+  PRIMARY KEY (issuer, jti)
+);
+CREATE INDEX used_tokens_lease   ON used_tokens (lease);
+CREATE INDEX used_tokens_expires ON used_tokens (expires_at);
+
+CREATE TABLE audit (
+  seq        BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id         TEXT    NOT NULL UNIQUE,
+  at         BIGINT  NOT NULL,
+  event      TEXT    NOT NULL,
+  lease      TEXT    NOT NULL,
+  task       TEXT    NOT NULL,
+  issuer     TEXT    NOT NULL,
+  job        TEXT    NOT NULL,
+  granted    TEXT    NOT NULL,
+  rule       TEXT    NOT NULL,
+  reason     TEXT    NOT NULL,
+  credential TEXT    NOT NULL
+);
+CREATE INDEX audit_lease ON audit (lease);
+
+-- Nobody rewrites what was written down, we neither.
+-- +goose StatementBegin
+CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$;
+-- +goose StatementEnd
+CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+  FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only();
+
+-- +goose Down
+DROP TABLE audit;
+DROP FUNCTION audit_is_append_only();
+DROP TABLE used_tokens;
+DROP TABLE leases;

@@ -1,0 +1,208 @@
+// Package pgserver runs a real PostgreSQL on loopback for tests and benchmarks.
+//
+// It hides how one is found, made and started on this machine: initdb and postgres
+// refuse to run as root, so as root they run as another user.
+package pgserver
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver "pgx"
+)
+
+// ErrMissing: there is no PostgreSQL on this machine.
+var ErrMissing = errors.New("PostgreSQL's programs initdb and postgres are not on this machine; on Debian: apt-get install postgresql")
+
+// Server is one running PostgreSQL with a data directory of its own.
+type Server struct {
+	dir     string
+	bin     string
+	port    string
+	as      *syscall.Credential
+	options []string
+	process *exec.Cmd
+	admin   *sql.DB
+}
+
+// Settings are for postgres's -c. The default trades durability for speed, for tests
+// that never look at it; Durable is what an operator runs, for benchmarks.
+type Settings []string
+
+// Quick and Durable are the two settings that tests need.
+var (
+	Quick   = Settings{"fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"}
+	Durable = Settings{"shared_buffers=128MB"}
+)
+
+const readyWithin = 30 * time.Second
+
+// Start makes a cluster and starts it on a free port of loopback.
+func Start(ctx context.Context, with Settings) (*Server, error) {
+	bin, err := programs()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{bin: bin, options: with}
+	if s.dir, err = os.MkdirTemp("", "pgserver-"); err != nil {
+		return nil, fmt.Errorf("making room for PostgreSQL: %w", err)
+	}
+	if err := s.initialize(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.dir))
+	}
+	if err := s.Run(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.dir))
+	}
+	return s, nil
+}
+
+// programs finds the newest server on PATH or where Debian keeps it.
+func programs() (string, error) {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(path), nil
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil || len(found) == 0 {
+		return "", ErrMissing
+	}
+	slices.Sort(found)
+	return filepath.Dir(found[len(found)-1]), nil
+}
+
+func (s *Server) initialize(ctx context.Context) error {
+	if os.Geteuid() == 0 {
+		if err := s.notAsRoot(); err != nil {
+			return err
+		}
+	}
+	c := s.command(ctx, "initdb", "-D", filepath.Join(s.dir, "data"), "-U", "admin", "-A", "trust", "-N", "--no-instructions", "--locale=C", "-E", "UTF8")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("making a PostgreSQL cluster: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (s *Server) notAsRoot() error {
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, errU := strconv.ParseUint(u.Uid, 10, 32)
+		gid, errG := strconv.ParseUint(u.Gid, 10, 32)
+		if err := errors.Join(errU, errG, os.Chown(s.dir, int(uid), int(gid))); err != nil {
+			return fmt.Errorf("giving PostgreSQL's directory to %s: %w", name, err)
+		}
+		s.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		return nil
+	}
+	return errors.New("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+}
+
+func (s *Server) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, filepath.Join(s.bin, name), args...)
+	c.Dir = s.dir
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: s.as, Pdeathsig: syscall.SIGKILL}
+	return c
+}
+
+// Run starts the server again after Stop or Kill, on the same port and data.
+func (s *Server) Run(ctx context.Context) error {
+	if s.port == "" {
+		var config net.ListenConfig
+		l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("finding a port for PostgreSQL: %w", err)
+		}
+		_, s.port, err = net.SplitHostPort(l.Addr().String())
+		if err := errors.Join(err, l.Close()); err != nil {
+			return fmt.Errorf("finding a port for PostgreSQL: %w", err)
+		}
+	}
+	args := []string{"-D", filepath.Join(s.dir, "data"), "-c", "listen_addresses=127.0.0.1", "-c", "port=" + s.port, "-c", "unix_socket_directories=" + s.dir, "-c", "max_connections=200"}
+	for _, o := range s.options {
+		args = append(args, "-c", o)
+	}
+	s.process = s.command(context.WithoutCancel(ctx), "postgres", args...)
+	if err := s.process.Start(); err != nil {
+		return fmt.Errorf("starting PostgreSQL: %w", err)
+	}
+	var err error
+	if s.admin, err = sql.Open("pgx", s.DSN("postgres")); err != nil {
+		return fmt.Errorf("starting PostgreSQL: %w", err)
+	}
+	return s.waitUntilReady(ctx)
+}
+
+func (s *Server) waitUntilReady(ctx context.Context) error {
+	ctx, done := context.WithTimeout(ctx, readyWithin)
+	defer done()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := s.admin.PingContext(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for PostgreSQL: %w", err)
+		case <-again.C:
+		}
+	}
+}
+
+// DSN names a database of this server.
+func (s *Server) DSN(database string) string {
+	return "postgres://admin@127.0.0.1:" + s.port + "/" + database + "?sslmode=disable"
+}
+
+// DataDir is where the server keeps its files.
+func (s *Server) DataDir() string { return filepath.Join(s.dir, "data") }
+
+// Database makes an empty database and returns its DSN.
+func (s *Server) Database(ctx context.Context) (string, error) {
+	name := "db_" + rand.Text()
+	if _, err := s.admin.ExecContext(ctx, `CREATE DATABASE "`+name+`"`); err != nil {
+		return "", fmt.Errorf("making a database: %w", err)
+	}
+	return s.DSN(name), nil
+}
+
+// Exec runs a statement as the superuser, outside of any database made here.
+func (s *Server) Exec(ctx context.Context, statement string) error {
+	_, err := s.admin.ExecContext(ctx, statement)
+	return err
+}
+
+// Kill ends the server as a crash would; Run brings it back.
+func (s *Server) Kill() error { return s.end(syscall.SIGQUIT) } // immediate shutdown: no checkpoint, recovery at the next start
+
+// Stop ends the server and cuts its connections; Run brings it back.
+func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
+
+func (s *Server) end(by syscall.Signal) error {
+	err := errors.Join(s.admin.Close(), s.process.Process.Signal(by))
+	if wait := s.process.Wait(); wait != nil {
+		var code *exec.ExitError
+		if !errors.As(wait, &code) {
+			err = errors.Join(err, wait)
+		}
+	}
+	return err
+}
+
+// Close ends the server and removes all it wrote.
+func (s *Server) Close() error { return errors.Join(s.Stop(), os.RemoveAll(s.dir)) }
