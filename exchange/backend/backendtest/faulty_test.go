@@ -1,0 +1,340 @@
+package backendtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/internal/secret"
+)
+
+// faulty is an honest backend with single methods replaced.
+type faulty struct {
+	honest
+	scope  func(backend.Block) (backend.Scope, error)
+	terms  func(backend.Order) backend.Terms
+	issue  func(context.Context, backend.Order) (backend.Issued, error)
+	revoke func(backend.LeaseID, secret.String) error
+}
+
+func (f faulty) Scope(b backend.Block) (backend.Scope, error) {
+	if f.scope != nil {
+		return f.scope(b)
+	}
+	return f.honest.Scope(b)
+}
+
+func (f faulty) Terms(o backend.Order) backend.Terms {
+	if f.terms != nil {
+		return f.terms(o)
+	}
+	return f.honest.Terms(o)
+}
+
+func (f faulty) Issue(ctx context.Context, o backend.Order) (backend.Issued, error) {
+	if f.issue != nil {
+		return f.issue(ctx, o)
+	}
+	return f.honest.Issue(ctx, o)
+}
+
+func (f faulty) Revoke(ctx context.Context, lease backend.LeaseID, handle secret.String) error {
+	if f.revoke != nil {
+		return f.revoke(lease, handle)
+	}
+	return f.honest.Revoke(ctx, lease, handle)
+}
+
+// judging is a scope with a judgement of its own.
+type judging struct {
+	can
+	covers func(can, backend.Scope) bool
+	words  func(can) string
+}
+
+func (j judging) Covers(other backend.Scope) bool {
+	if o, ours := other.(judging); ours {
+		other = o.can
+	}
+	return j.covers(j.can, other)
+}
+
+func (j judging) String() string { return j.words(j.can) }
+
+// judged makes a backend whose scopes judge with covers.
+func judged(h honest, covers func(can, backend.Scope) bool) faulty {
+	wrap := func(c can) judging { return judging{c, covers, can.String} }
+	return faulty{
+		honest: h,
+		scope: func(b backend.Block) (backend.Scope, error) {
+			read, err := h.Scope(b)
+			if err != nil {
+				return nil, err
+			}
+			return wrap(read.(can)), nil
+		},
+		issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+			if j, ours := o.Scope.(judging); ours {
+				o.Scope = j.can
+			}
+			issued, err := h.Issue(ctx, o)
+			if err == nil {
+				issued.Granted = wrap(issued.Granted.(can))
+			}
+			return issued, err
+		},
+	}
+}
+
+// issuing makes a backend that changes what was issued.
+func issuing(h honest, change func(backend.Order, *backend.Issued, error) error) faulty {
+	return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+		issued, err := h.Issue(ctx, o)
+		return issued, change(o, &issued, err)
+	}}
+}
+
+// fault is a seeded fault, and the story that must find it.
+type fault struct {
+	name  string
+	over  func(honest) backend.Backend
+	found string
+}
+
+var issueFaults = []fault{
+	{"a hostile block is accepted", func(h honest) backend.Backend {
+		return faulty{honest: h, scope: func(b backend.Block) (backend.Scope, error) {
+			if scope, err := h.Scope(b); err == nil {
+				return scope, nil
+			}
+			return can{"read"}, nil
+		}}
+	}, "hostile blocks are refused with their place"},
+	{"a hostile block is refused without a place", func(h honest) backend.Backend {
+		return faulty{honest: h, scope: func(b backend.Block) (backend.Scope, error) {
+			scope, err := h.Scope(b)
+			if err != nil {
+				return nil, errors.New("bad block")
+			}
+			return scope, nil
+		}}
+	}, "hostile blocks are refused with their place"},
+	{"a scope has no words", func(h honest) backend.Backend {
+		return faulty{honest: h, scope: func(b backend.Block) (backend.Scope, error) {
+			scope, err := h.Scope(b)
+			if err != nil {
+				return nil, err
+			}
+			return judging{scope.(can), can.Covers, func(can) string { return " " }}, nil
+		}}
+	}, "a block is read and said in words"},
+	{"covers is always true", func(h honest) backend.Backend {
+		return judged(h, func(can, backend.Scope) bool { return true })
+	}, "a scope covers what it allows and nothing more"},
+	{"covers is never true", func(h honest) backend.Backend {
+		return judged(h, func(can, backend.Scope) bool { return false })
+	}, "a scope covers what it allows and nothing more"},
+	{"covers is turned around", func(h honest) backend.Backend {
+		return judged(h, func(c can, other backend.Scope) bool { return other != nil && other.Covers(c) })
+	}, "a scope covers what it allows and nothing more"},
+	{"a foreign scope is covered", func(h honest) backend.Backend {
+		return judged(h, func(c can, other backend.Scope) bool {
+			_, ours := other.(can)
+			return other != nil && !ours || c.Covers(other)
+		})
+	}, "a scope covers what it allows and nothing more"},
+	{"terms drift with the clock", func(h honest) backend.Backend {
+		return faulty{honest: h, terms: func(backend.Order) backend.Terms {
+			return backend.Terms{DiesAt: h.now().Add(2 * noteLife), Revocable: true}
+		}}
+	}, "terms are known beforehand and say the same each time"},
+	{"terms promise an earlier death", func(h honest) backend.Backend {
+		return faulty{honest: h, terms: func(o backend.Order) backend.Terms {
+			return backend.Terms{DiesAt: o.At.Add(noteLife / 2), Revocable: true}
+		}}
+	}, "a credential does its task and nothing else"},
+	{"an old order is filled with a fresh life", func(h honest) backend.Backend {
+		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+			o.At = h.now()
+			return h.Issue(ctx, o)
+		}}
+	}, "an order from long ago is not filled beyond its terms"},
+	{"the credential outlives its death", func(h honest) backend.Backend {
+		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+			scope, ours := o.Scope.(can)
+			if !ours {
+				return h.Issue(ctx, o)
+			}
+			issued, err := h.grant(o, scope, h.now().Add(2*noteLife))
+			issued.DiesAt = h.Terms(o).DiesAt
+			return issued, err
+		}}
+	}, "a credential is gone when it was said to be"},
+	{"the credential can do everything", func(h honest) backend.Backend {
+		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+			if _, ours := o.Scope.(can); !ours {
+				return h.Issue(ctx, o)
+			}
+			issued, err := h.grant(o, can{"read", "write", "burn"}, h.Terms(o).DiesAt)
+			issued.Granted = o.Scope
+			return issued, err
+		}}
+	}, "a credential does its task and nothing else"},
+	{"more is granted than was ordered", func(h honest) backend.Backend {
+		return issuing(h, func(_ backend.Order, issued *backend.Issued, err error) error {
+			issued.Granted = can{"read", "write", "burn"}
+			return err
+		})
+	}, "a credential does its task and nothing else"},
+	{"the words of the grant hold the key", func(h honest) backend.Backend {
+		return issuing(h, func(o backend.Order, issued *backend.Issued, err error) error {
+			if err == nil {
+				key := issued.Handle.Reveal()
+				issued.Granted = judging{o.Scope.(can), can.Covers, func(can) string { return "notes with " + key }}
+			}
+			return err
+		})
+	}, "a credential does its task and nothing else"},
+	{"a variable carries no value", func(h honest) backend.Backend {
+		return issuing(h, func(_ backend.Order, issued *backend.Issued, err error) error {
+			issued.Env = map[string]string{"NOTES_KEY": "token"}
+			return err
+		})
+	}, "a credential does its task and nothing else"},
+	{"a foreign scope is served", func(h honest) backend.Backend {
+		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+			if _, ours := o.Scope.(can); !ours {
+				o.Scope = can{"read"}
+			}
+			return h.Issue(ctx, o)
+		}}
+	}, "a scope of another backend is refused before anything is made"},
+	{"all orders share one credential", func(h honest) backend.Backend {
+		var first backend.Issued
+		return issuing(h, func(_ backend.Order, issued *backend.Issued, err error) error {
+			if first.Values == nil {
+				first = *issued
+			}
+			*issued = first
+			return err
+		})
+	}, "every order gets a credential of its own"},
+}
+
+var endFaults = []fault{
+	{"revoke does nothing", func(h honest) backend.Backend {
+		return faulty{honest: h, revoke: func(backend.LeaseID, secret.String) error { return nil }}
+	}, "revoking ends a credential, once and again"},
+	{"revoke works once", func(h honest) backend.Backend {
+		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
+			before := h.live()
+			err := h.Revoke(context.Background(), lease, handle)
+			if err == nil && h.live() == before {
+				return errors.New("there is no such key")
+			}
+			return err
+		}}
+	}, "revoking ends a credential, once and again"},
+	{"revoke without a handle ends everything", func(h honest) backend.Backend {
+		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
+			if handle.Empty() {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				clear(h.byKey)
+				return nil
+			}
+			return h.Revoke(context.Background(), lease, handle)
+		}}
+	}, "revoking what was never issued ends nothing else"},
+	{"revoke without a handle says gone and does nothing", func(h honest) backend.Backend {
+		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
+			if handle.Empty() {
+				return nil
+			}
+			return h.Revoke(context.Background(), lease, handle)
+		}}
+	}, "a lost answer leaves no false certainty"},
+	{"revoke without a handle asks to be tried for ever", func(h honest) backend.Backend {
+		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
+			if handle.Empty() {
+				return errors.New("the handle is missing")
+			}
+			return h.Revoke(context.Background(), lease, handle)
+		}}
+	}, "a lost answer leaves no false certainty"},
+	{"every failure is called certain", func(h honest) backend.Backend {
+		return issuing(h, func(_ backend.Order, _ *backend.Issued, err error) error {
+			if err != nil {
+				return fmt.Errorf("%w; %w", err, backend.ErrNotCreated)
+			}
+			return nil
+		})
+	}, "a lost answer leaves no false certainty"},
+	{"a creation without an answer is tried again", func(h honest) backend.Backend {
+		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+			issued, err := h.Issue(ctx, o)
+			if errors.Is(err, errNoAnswer) {
+				return h.Issue(ctx, o)
+			}
+			return issued, err
+		}}
+	}, "a lost answer leaves no false certainty"},
+	{"revoke calls an outage gone", func(h honest) backend.Backend {
+		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
+			_ = h.Revoke(context.Background(), lease, handle)
+			return nil
+		}}
+	}, "while the outside system is down nothing is claimed"},
+	{"revoke calls an outage lost", func(h honest) backend.Backend {
+		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
+			if err := h.Revoke(context.Background(), lease, handle); err != nil {
+				return fmt.Errorf("%w: %w", err, backend.ErrLost)
+			}
+			return nil
+		}}
+	}, "while the outside system is down nothing is claimed"},
+	{"an outage is not called one", func(h honest) backend.Backend {
+		return issuing(h, func(_ backend.Order, _ *backend.Issued, err error) error {
+			if errors.Is(err, backend.ErrUnavailable) {
+				return errors.New("something went wrong")
+			}
+			return err
+		})
+	}, "while the outside system is down nothing is claimed"},
+	{"an error holds the key", func(h honest) backend.Backend {
+		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
+			if err := h.Revoke(context.Background(), lease, handle); err != nil {
+				return fmt.Errorf("DELETE /keys/%s: %w", handle.Reveal(), err)
+			}
+			return nil
+		}}
+	}, "while the outside system is down nothing is claimed"},
+	{"a request that is over is called uncreated and filled", func(h honest) backend.Backend {
+		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+			if ctx.Err() != nil {
+				_, _ = h.Issue(context.WithoutCancel(ctx), o)
+			}
+			return h.Issue(ctx, o)
+		}}
+	}, "a request that is over makes no false claim"},
+	{"what cannot be revoked is called revoked", func(h honest) backend.Backend {
+		return faulty{honest: h,
+			terms: func(o backend.Order) backend.Terms { return backend.Terms{DiesAt: o.At.Add(noteLife)} },
+			revoke: func(backend.LeaseID, secret.String) error {
+				return nil
+			}}
+	}, "revoking ends a credential, once and again"},
+	{"those who come together share one credential", func(h honest) backend.Backend {
+		meeting := make(chan backend.Issued)
+		return issuing(h, func(_ backend.Order, issued *backend.Issued, err error) error {
+			select {
+			case meeting <- *issued:
+			case *issued = <-meeting:
+			case <-time.After(20 * time.Millisecond):
+			}
+			return err
+		})
+	}, "many at once do not disturb each other"},
+}
