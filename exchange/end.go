@@ -100,15 +100,16 @@ func (x *Exchange) revoke(ctx context.Context, held lease.Held) error {
 	return b.Revoke(bounded, held.ID, held.Handle)
 }
 
-// endFromMemory ends a credential whose lease could not be activated, with the
-// handle that was never sealed. It returns cause with what came of that. Where the
-// backend does not confirm, the lease stays pending, and the keeper resolves it.
+// endFromMemory ends a credential that nobody is to have, with the handle that was
+// never sealed. It returns cause with what came of that. Where the backend does not
+// confirm, the handle is kept for the keeper; where not even that can be written, the
+// lease stays pending, and the keeper asks by its id.
 func (x *Exchange) endFromMemory(ctx context.Context, i lease.Intent, issued backend.Issued, cause error) error {
 	l := i.Lease()
 	err := x.revoke(ctx, lease.Held{Lease: l, Handle: issued.Handle})
 	if err != nil {
 		x.Log.ErrorContext(ctx, "a credential that was not handed out could not be ended; the keeper goes on", "lease", l.ID, "error", err)
-		return errors.Join(cause, err)
+		return errors.Join(cause, err, x.Leases.Keep(ctx, i, issued.Handle, lease.ByNoRecord))
 	}
 	return errors.Join(cause, x.Leases.Fail(ctx, i, fmt.Sprintf("%s; ended before anyone had it: %v", lease.ByNoRecord, cause)))
 }

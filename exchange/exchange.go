@@ -44,9 +44,10 @@ type Verifier interface {
 
 // Leases is the durable record.
 type Leases interface {
-	Begin(context.Context, identity.Workload, policy.Grant, func(backend.Order) backend.Terms) (lease.Intent, error)
+	Begin(context.Context, lease.Ask, func(backend.Order) backend.Terms) (lease.Intent, error)
 	Activate(context.Context, lease.Intent, backend.Issued) (lease.Lease, secret.String, error)
 	Fail(ctx context.Context, i lease.Intent, reason string) error
+	Keep(ctx context.Context, i lease.Intent, handle secret.String, reason string) error
 	StartEnding(ctx context.Context, id backend.LeaseID, why string) (lease.Held, error)
 	Conclude(context.Context, lease.Held, lease.Verdict) (lease.Lease, error)
 	ByToken(context.Context, secret.String) (lease.Lease, error)
@@ -60,6 +61,9 @@ type Request struct {
 	SubjectToken secret.String
 	Task         string
 	TTL          time.Duration // shorter than the task's; zero leaves it as the task has it
+	// Holder is the thumbprint (RFC 7638) of the key that the one who asks has proven
+	// to hold, empty for none. The same holder may ask again after a lost answer.
+	Holder string
 }
 
 // Lease is the record of one credential.
@@ -87,7 +91,7 @@ func (x *Exchange) Token(ctx context.Context, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, x.refuse(ctx, r, workload, err)
 	}
-	intent, err := x.lease(ctx, workload, grant)
+	intent, err := x.lease(ctx, lease.Ask{Workload: workload, Grant: grant, Holder: r.Holder})
 	if err != nil {
 		return Answer{}, x.refuse(ctx, r, workload, err)
 	}
@@ -114,12 +118,51 @@ func (x *Exchange) authorize(w identity.Workload, r Request) (policy.Grant, erro
 	return x.Policy().Authorize(w, policy.Asked{Task: r.Task, TTL: r.TTL})
 }
 
-func (x *Exchange) lease(ctx context.Context, w identity.Workload, g policy.Grant) (lease.Intent, error) {
-	b, known := x.Backends[g.Backend]
+// lease writes the intent down, and ends what stands in its way: what the same
+// holder had is over before it gets another, and where two different holders meet
+// in one job, neither keeps anything.
+func (x *Exchange) lease(ctx context.Context, ask lease.Ask) (lease.Intent, error) {
+	b, known := x.Backends[ask.Grant.Backend]
 	if !known {
-		return lease.Intent{}, fmt.Errorf("%w: the task needs backend %q, which is not configured", errMisconfigured, g.Backend)
+		return lease.Intent{}, fmt.Errorf("%w: the task needs backend %q, which is not configured", errMisconfigured, ask.Grant.Backend)
 	}
-	return x.Leases.Begin(ctx, w, g, b.Terms)
+	intent, err := x.Leases.Begin(ctx, ask, b.Terms)
+	var limit *lease.JobLimit
+	if errors.As(err, &limit) && len(limit.Strangers) > 0 {
+		return lease.Intent{}, x.trip(ctx, ask, limit)
+	}
+	for _, id := range intent.Replaced() {
+		if err := x.replace(ctx, id); err != nil {
+			return lease.Intent{}, errors.Join(err, x.Leases.Fail(context.WithoutCancel(ctx), intent, err.Error()))
+		}
+	}
+	return intent, err
+}
+
+// trip ends what the first of two holders has, which may be the thief, and says so
+// at error level: somebody has to look.
+func (x *Exchange) trip(ctx context.Context, ask lease.Ask, limit *lease.JobLimit) error {
+	err := error(limit)
+	for _, id := range limit.Strangers {
+		l, fault := x.End(ctx, id, lease.ByTripwire)
+		x.Log.ErrorContext(ctx, "tripwire: two holders asked for one task in one job; neither keeps it",
+			"task", ask.Grant.Task, "job", ask.Workload.Job.Name, "ended", id, "state", l.State, "first_holder", l.Holder, "second_holder", ask.Holder)
+		err = errors.Join(err, fault)
+	}
+	return err
+}
+
+// replace ends what the same holder had. A pending one may stay so: it cannot become
+// active any more, and the one who asked for it ends what it still makes.
+func (x *Exchange) replace(ctx context.Context, id backend.LeaseID) error {
+	l, err := x.End(ctx, id, lease.ByRetry)
+	if err != nil {
+		return err
+	}
+	if l.State == lease.Revoking {
+		return fmt.Errorf("%w: the credential that this holder had is not confirmed to be over", backend.ErrUnavailable)
+	}
+	return nil
 }
 
 // issue asks the backend. Where it is certain that nothing was created the lease
@@ -134,8 +177,11 @@ func (x *Exchange) issue(ctx context.Context, i lease.Intent) (backend.Issued, e
 		err = x.endFromMemory(ctx, i, issued, fmt.Errorf("%w: granted %s, ordered %s", errGrantedMore, issued.Granted, order.Scope))
 		return backend.Issued{}, err
 	}
-	if errors.Is(err, backend.ErrNotCreated) {
+	switch {
+	case errors.Is(err, backend.ErrNotCreated):
 		return backend.Issued{}, errors.Join(err, x.Leases.Fail(ctx, i, err.Error()))
+	case err != nil && !issued.Handle.Empty():
+		return backend.Issued{}, x.endFromMemory(ctx, i, issued, err)
 	}
 	return issued, err
 }

@@ -66,6 +66,7 @@ type vault struct {
 	after  func() error                                     // after making
 	revoke func() error
 	grant  backend.Scope
+	spoilt bool // the credential comes with an error
 }
 
 func (v *vault) Scope(backend.Block) (backend.Scope, error) { return words("read widget"), nil }
@@ -95,6 +96,9 @@ func (v *vault) Issue(ctx context.Context, o backend.Order) (backend.Issued, err
 		granted = v.grant
 	}
 	s := secret.New(token)
+	if v.spoilt {
+		return backend.Issued{Handle: s}, errors.New("it is not what was ordered, and could not be ended")
+	}
 	return backend.Issued{Values: map[string]secret.String{"token": s}, Env: map[string]string{"VAULT_TOKEN": "token"}, Handle: s, Granted: granted}, nil
 }
 
@@ -405,7 +409,7 @@ func TestACredentialWhoseLeaseCannotBeActivatedIsEndedFromMemory(t *testing.T) {
 	}{
 		{"at once", false, false, 0, "pending failed denied"},
 		{"and nothing more can be written", true, false, 0, "pending denied"},
-		{"and the backend does not answer", false, true, 1, "pending denied"},
+		{"and the backend does not answer", false, true, 1, "pending revoking denied"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st := set(t)
@@ -423,7 +427,21 @@ func TestACredentialWhoseLeaseCannotBeActivatedIsEndedFromMemory(t *testing.T) {
 			if got := st.events(t); got != c.want {
 				t.Errorf("audit log: %s, want %s", got, c.want)
 			}
+			st.vault.revoke = nil
+			st.wait(lease.IssueFor + 6*time.Second)
+			st.sweep()
+			if st.vault.alive() != 0 {
+				t.Error("the keeper did not end what was left")
+			}
 		})
+	}
+}
+
+func TestACredentialThatCameWithAnErrorIsEndedToo(t *testing.T) {
+	st := set(t)
+	st.vault.spoilt = true
+	if _, err := st.ask(t.Context(), "jti-1/push"); err == nil || st.vault.made != 1 || st.vault.alive() != 0 {
+		t.Errorf("%v, %d made, %d alive", err, st.vault.made, st.vault.alive())
 	}
 }
 
@@ -496,5 +514,47 @@ func TestManyExchangesOfOneSubjectTokenGiveOneCredential(t *testing.T) {
 	won := slices.DeleteFunc(results, func(err error) bool { return errors.Is(err, lease.ErrTokenUsed) })
 	if len(won) != 1 || won[0] != nil || st.vault.made != 1 {
 		t.Errorf("%d were not refused as used (%v), %d credentials were made", len(won), won, st.vault.made)
+	}
+}
+
+func (st *stage) askAs(holder, token string) (exchange.Answer, error) {
+	return st.Token(context.Background(), exchange.Request{SubjectToken: secret.New(token), Task: "publish-release", Holder: holder})
+}
+
+func TestALostReplyCanBeAskedForAgainByTheSameHolder(t *testing.T) {
+	st := set(t)
+	if _, err := st.askAs("key-a", "jti-1/push"); err != nil {
+		t.Fatal(err)
+	}
+	second, err := st.askAs("key-a", "jti-2/push")
+	if err != nil || second.Values["token"].Reveal() != "vault-token-2" {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	if st.vault.alive() != 1 {
+		t.Errorf("%d credentials alive", st.vault.alive())
+	}
+	st.vault.revoke = func() error { return errors.New("503") }
+	if _, err := st.askAs("key-a", "jti-3/push"); !errors.Is(err, backend.ErrUnavailable) || st.vault.alive() != 1 {
+		t.Errorf("while what it had cannot be ended: %v, %d alive", err, st.vault.alive())
+	}
+}
+
+func TestAnotherHolderTripsTheWire(t *testing.T) {
+	st := set(t)
+	thief, err := st.askAs("key-of-the-thief", "jti-1/push")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused *exchange.Refused
+	for _, holder := range []string{"key-of-the-step", "key-of-the-thief"} {
+		if _, err := st.askAs(holder, "jti-"+holder+"/push"); !errors.As(err, &refused) || refused.Kind != exchange.Tripped {
+			t.Errorf("%s: %v", holder, err)
+		}
+	}
+	if l, _, _ := st.Inspect(t.Context(), thief.LeaseToken); l.State != lease.Revoked || l.Reason != lease.ByTripwire || st.vault.alive() != 0 {
+		t.Errorf("the first is %s: %s", l.State, l.Reason)
+	}
+	if got, want := st.events(t), "pending active revoking revoked denied denied"; got != want {
+		t.Errorf("audit log: %s, want %s", got, want)
 	}
 }

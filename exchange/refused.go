@@ -20,6 +20,7 @@ const (
 	UnknownTask                 // there is no such task
 	NotAllowed                  // the policy says no
 	TooMany                     // the job holds all it may hold; ending one helps
+	Tripped                     // two holders met in one job, and neither keeps anything
 	KeysUnavailable             // the issuer's keys cannot be had now; later may help
 	BackendDown                 // the outside system does not answer now; later may help
 	GaveUp                      // the request's time was over or its sender went away
@@ -62,6 +63,12 @@ func refused(cause error, auditID string, owner bool) *Refused {
 		return r
 	case errors.As(cause, &limit):
 		r.Kind, r.Why = TooMany, limit.Error()
+		if len(limit.Strangers) > 0 {
+			r.Kind = Tripped
+		}
+		return r
+	case errors.Is(cause, lease.ErrTripped):
+		r.Kind, r.Why = Tripped, lease.ErrTripped.Error()
 		return r
 	case errors.Is(cause, lease.ErrTokenUsed):
 		r.Kind = TokenUsed

@@ -29,7 +29,8 @@ type Backend interface {
 	// Issue makes the credential. Whatever it creates is named after the lease
 	// wherever the outside system allows names. A credential that turns out wider
 	// than the order's scope is ended here, before the error is returned.
-	// Any error but one that wraps ErrNotCreated means: it may exist.
+	// Any error but one that wraps ErrNotCreated means: it may exist. Where it does and
+	// can be named, Issued carries the Handle beside the error, so that it can be ended.
 	Issue(ctx context.Context, o Order) (Issued, error)
 
 	// Revoke returns nil only when the credential is gone. Idempotent; right also

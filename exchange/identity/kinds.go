@@ -78,9 +78,12 @@ func (k kind) job(issuer string, c Claims) (Job, error) {
 		Name:       fmt.Sprintf("%s run %s.%s", printable(repository, maxRepository), c[k.run], c[k.attempt]),
 		Repository: repositoryID,
 	}
+	job.Run, _ = c.Text(k.run)
+	job.Attempt, _ = c.Text(k.attempt)
 	if single, ok := c.Text(k.single); ok {
 		parts = append(parts, single)
 		job.Name += " job " + single
+		job.ID = single
 		job.Key = keyOf(parts)
 		return job, nil
 	}

@@ -53,6 +53,9 @@ type Job struct {
 	// Repository is the numeric id of the repository the job runs for, empty where
 	// the issuer knows none.
 	Repository string
+	// Run, Attempt and ID are the issuer's own names for the run, which time it is
+	// run, and this one job of it; empty where it has none.
+	Run, Attempt, ID string
 	// Weak: the issuer does not name the single job (GitHub Enterprise Server has
 	// no check_run_id), so Key is only as fine as the run's attempt and job name.
 	Weak bool

@@ -2,9 +2,9 @@ package lease
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -33,22 +33,47 @@ var ErrTokenUsed = errors.New("the subject token was used before")
 type JobLimit struct {
 	Held  int
 	Until time.Time // when the first of those held ends at the latest
+	// Strangers are those of them that somebody else holds, by their keys, and that
+	// nobody is ending yet. Either that holder or the one who asks may be a thief, so
+	// these are to be ended too.
+	Strangers []backend.LeaseID
 }
 
 func (e *JobLimit) Error() string {
-	return fmt.Sprintf("the job already holds %d of this task, until %s at the latest", e.Held, e.Until.UTC().Format(time.RFC3339))
+	text := fmt.Sprintf("the job already holds %d of this task, until %s at the latest", e.Held, e.Until.UTC().Format(time.RFC3339))
+	if len(e.Strangers) > 0 {
+		text = "somebody else in this job already holds this task; that one was ended, too, and the job gets it no more"
+	}
+	return text
+}
+
+// ErrTripped: two holders asked for this task in one job, so it gets none any more.
+var ErrTripped = errors.New("two different holders asked for this task in one job, so the job gets it no more; run it again once it is clear who the other was")
+
+// An Ask is what a verified workload was granted and now wants written down.
+type Ask struct {
+	Workload identity.Workload
+	Grant    policy.Grant
+	// Holder is the RFC 7638 thumbprint of the key that the one who asks has proven
+	// to hold; empty where it has proven none.
+	Holder string
 }
 
 // An Intent is a lease whose pending row is committed and whose credential does
 // not exist yet. Only Begin makes one, and only an Intent makes an order for a
 // backend: ordering before writing down does not compile.
 type Intent struct {
-	lease Lease
-	scope backend.Scope
+	lease    Lease
+	scope    backend.Scope
+	replaced []backend.LeaseID
 }
 
 // Lease is the record as it was committed.
 func (i Intent) Lease() Lease { return i.lease }
+
+// Replaced are the leases that the same holder had of this task. They are being
+// ended as of the same commit, and should be over before this one is issued.
+func (i Intent) Replaced() []backend.LeaseID { return i.replaced }
 
 // Order is what to ask the backend for.
 func (i Intent) Order() backend.Order {
@@ -56,27 +81,33 @@ func (i Intent) Order() backend.Order {
 }
 
 // Begin commits, in ONE transaction, that the subject token is used, that the job
-// stays within the task's limit, and that a credential is about to exist.
+// stays within the task's limit, and that a credential is about to exist. Leases
+// that this one takes the place of, of the same holder or of an older attempt of
+// the run, begin to end in it, too.
 //
-// It fails with ErrTokenUsed or *JobLimit; then nothing is changed, the subject
-// token included. Any other error is the store's.
-func (s *Store) Begin(ctx context.Context, w identity.Workload, g policy.Grant, terms func(backend.Order) backend.Terms) (Intent, error) {
-	intent, err := s.draft(w, g, terms)
+// It fails with ErrTokenUsed, ErrTripped or *JobLimit; then nothing is changed, the
+// subject token included. Any other error is the store's.
+func (s *Store) Begin(ctx context.Context, ask Ask, terms func(backend.Order) backend.Terms) (Intent, error) {
+	intent, err := s.draft(ask, terms)
 	if err != nil {
 		return Intent{}, err
 	}
 	l := intent.lease
 	err = s.transact(ctx, "writing the lease's intent", func(tx session) error {
-		if err := s.useToken(ctx, tx, w, l.ID); err != nil {
+		if err := s.useToken(ctx, tx, ask.Workload, l.ID); err != nil {
 			return err
 		}
-		if err := withinLimit(ctx, tx, l, g.PerJob); err != nil {
+		var err error
+		if intent.replaced, err = s.admit(ctx, tx, l, ask.Grant.PerJob); err != nil {
+			return err
+		}
+		if err := s.endOlderAttempts(ctx, tx, l); err != nil {
 			return err
 		}
 		if err := insert(ctx, tx, l); err != nil {
 			return err
 		}
-		_, err := s.enter(ctx, tx, entry(l, audit.Pending, g.Rule, ""))
+		_, err = s.enter(ctx, tx, entry(l, audit.Pending, ask.Grant.Rule, ""))
 		return err
 	})
 	var limit *JobLimit
@@ -85,25 +116,30 @@ func (s *Store) Begin(ctx context.Context, w identity.Workload, g policy.Grant, 
 		return Intent{}, limit
 	case errors.Is(err, ErrTokenUsed):
 		return Intent{}, ErrTokenUsed
+	case errors.Is(err, ErrTripped):
+		return Intent{}, ErrTripped
 	case err != nil:
 		return Intent{}, err
 	}
 	return intent, nil
 }
 
-func (s *Store) draft(w identity.Workload, g policy.Grant, terms func(backend.Order) backend.Terms) (Intent, error) {
+func (s *Store) draft(ask Ask, terms func(backend.Order) backend.Terms) (Intent, error) {
 	at := s.now().UTC().Truncate(time.Microsecond)
 	id, err := ulid.New(ulid.Timestamp(at), s.rand)
 	if err != nil {
 		return Intent{}, fmt.Errorf("naming the lease: %w", err)
 	}
+	w, g := ask.Workload, ask.Grant
+	attempt, _ := strconv.Atoi(w.Job.Attempt) // 0 where the issuer does not count
 	l := Lease{
 		ID: backend.LeaseID("lease_" + id.String()), State: Pending,
 		Task: g.Task, Backend: g.Backend, Granted: g.Scope.String(),
 		Issuer: w.Issuer, Job: w.Job.Key, JobName: w.Job.Name, Repository: w.Job.Repository,
+		Run: w.Job.Run, Attempt: attempt, JobID: w.Job.ID, Holder: ask.Holder,
 		Created: at, IssueBy: at.Add(IssueFor + issueLateBy), EndsAt: at.Add(g.TTL),
 	}
-	intent := Intent{l, g.Scope}
+	intent := Intent{lease: l, scope: g.Scope}
 	t := terms(intent.Order())
 	intent.lease.DiesAt, intent.lease.Revocable = t.DiesAt.UTC().Truncate(time.Microsecond), t.Revocable
 	if !t.Revocable || intent.lease.EndsAt.After(intent.lease.DiesAt) {
@@ -125,24 +161,64 @@ func (s *Store) useToken(ctx context.Context, tx session, w identity.Workload, i
 	return nil
 }
 
-// withinLimit counts what may still be good in somebody's hands. An unconfirmed
-// credential never left the exchange, so it is nobody's and does not count.
-func withinLimit(ctx context.Context, tx session, l Lease, limit int) error {
+// admit holds the one who asks against what the job has of this task. What the same
+// holder has is replaced: it asks again because an answer was lost. It returns the
+// leases replaced.
+//
+// Counted is what may still be good in somebody's hands. An unconfirmed credential
+// never left the exchange, so it is nobody's and does not count.
+func (s *Store) admit(ctx context.Context, tx session, l Lease, limit int) ([]backend.LeaseID, error) {
 	if tx.lockJob != "" {
 		if _, err := tx.exec(ctx, tx.lockJob, l.Job+"/"+l.Task); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	var held int
-	var until sql.NullInt64
-	err := tx.row(ctx,
-		`SELECT count(*), min(ends_at) FROM leases WHERE job = ? AND task = ? AND due_at IS NOT NULL AND state IN ('pending','active','revoking')`,
-		l.Job, l.Task).Scan(&held, &until)
+	had, err := many(ctx, tx, `job = ? AND task = ? ORDER BY created_at, id`+tx.forUpdate, l.Job, l.Task)
+	if err != nil {
+		return nil, err
+	}
+	var replaced []backend.LeaseID
+	var others []Lease
+	for _, other := range had {
+		switch {
+		case other.Reason == ByTripwire:
+			return nil, ErrTripped
+		case other.State.Final(), other.State == Unconfirmed:
+		case other.Holder != "" && other.Holder == l.Holder:
+			replaced = append(replaced, other.ID)
+			if _, err := s.startEnding(ctx, tx, other, ByRetry, s.now()); err != nil {
+				return nil, err
+			}
+		default:
+			others = append(others, other)
+		}
+	}
+	if len(others) < limit {
+		return replaced, nil
+	}
+	refused := &JobLimit{Held: len(others), Until: others[0].EndsAt}
+	for _, other := range others {
+		if other.Holder != l.Holder && other.Reason == "" {
+			refused.Strangers = append(refused.Strangers, other.ID)
+		}
+	}
+	return nil, refused
+}
+
+// endOlderAttempts begins to end what an older attempt of the run still holds: the
+// CI system has given those jobs up.
+func (s *Store) endOlderAttempts(ctx context.Context, tx session, l Lease) error {
+	if l.Run == "" || l.Attempt < 2 {
+		return nil
+	}
+	older, err := many(ctx, tx, `issuer = ? AND run = ? AND repository = ? AND attempt < ? AND due_at IS NOT NULL`+tx.forUpdate, l.Issuer, l.Run, l.Repository, l.Attempt)
 	if err != nil {
 		return err
 	}
-	if held >= limit {
-		return &JobLimit{Held: held, Until: time.UnixMicro(until.Int64)}
+	for _, other := range older {
+		if _, err := s.startEnding(ctx, tx, other, ByRerun, s.now()); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -150,9 +226,10 @@ func withinLimit(ctx context.Context, tx session, l Lease, limit int) error {
 func insert(ctx context.Context, tx session, l Lease) error {
 	_, err := tx.exec(ctx,
 		`INSERT INTO leases (id, state, task, backend, granted, issuer, job, job_name, repository,
-		                     created_at, issue_by, ends_at, dies_at, revocable, due_at)
-		 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		                     run, attempt, job_id, holder, created_at, issue_by, ends_at, dies_at, revocable, due_at)
+		 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		string(l.ID), string(l.State), l.Task, l.Backend, l.Granted, l.Issuer, l.Job, l.JobName, l.Repository,
+		l.Run, l.Attempt, l.JobID, l.Holder,
 		l.Created.UnixMicro(), l.IssueBy.UnixMicro(), l.EndsAt.UnixMicro(), l.DiesAt.UnixMicro(), l.Revocable, dueAt(l).UnixMicro())
 	return err
 }

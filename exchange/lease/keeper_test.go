@@ -72,7 +72,7 @@ func beginNow(t *testing.T, s *Store, jti, backendName string) Intent {
 	w.Expires = time.Now().Add(5 * time.Minute)
 	g := grant()
 	g.Backend = backendName
-	i, err := s.Begin(t.Context(), w, g, anHour)
+	i, err := s.Begin(t.Context(), Ask{Workload: w, Grant: g}, anHour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestAnyOrderOfThingsKeepsThePromises(t *testing.T) {
 					g.PerJob = limit
 					job := rapid.SampledFrom([]string{"a", "b"}).Draw(r, "job")
 					jti := rapid.StringMatching(`[a-f]`).Draw(r, "jti")
-					if i, err := h.Begin(ctx, workload(jti, job), g, anHour); err == nil {
+					if i, err := h.Begin(ctx, Ask{Workload: workload(jti, job), Grant: g}, anHour); err == nil {
 						intents = append(intents, i)
 					}
 				case "activate":

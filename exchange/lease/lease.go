@@ -58,6 +58,10 @@ type Lease struct {
 	Job        string // identity.Job.Key
 	JobName    string // in words
 	Repository string // numeric id, may be empty
+	Run        string // the issuer's id of the run, may be empty
+	Attempt    int    // which time the run is run, 0 where unknown
+	JobID      string // the issuer's id of the job, may be empty
+	Holder     string // RFC 7638 thumbprint of the key that asked, empty for none
 
 	Created   time.Time
 	IssueBy   time.Time // the latest moment at which Issue may still be in flight
@@ -82,4 +86,7 @@ const (
 	ByClientGone = "the client went away before the answer"
 	ByNoRecord   = "its activation could not be written down"
 	ByIssueFault = "the backend's answer to the order was lost or wrong"
+	ByRetry      = "its holder asked again, and got another in its place"
+	ByRerun      = "a newer attempt of its run asked"
+	ByTripwire   = "somebody else in its job asked for the same task"
 )

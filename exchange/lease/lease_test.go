@@ -136,7 +136,7 @@ func issued() backend.Issued {
 
 func (h *house) begin(t testing.TB, jti, job string) Intent {
 	t.Helper()
-	i, err := h.Begin(context.Background(), workload(jti, job), grant(), anHour)
+	i, err := h.Begin(context.Background(), Ask{Workload: workload(jti, job), Grant: grant()}, anHour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,12 +208,12 @@ func TestOneSubjectTokenOneLease(t *testing.T) {
 	onEachStore(t, func(t *testing.T, open opener) {
 		h := open(t)
 		h.activate(t, "jti-1", "job-1")
-		if _, err := h.Begin(t.Context(), workload("jti-1", "another job"), grant(), anHour); !errors.Is(err, ErrTokenUsed) {
+		if _, err := h.Begin(t.Context(), Ask{Workload: workload("jti-1", "another job"), Grant: grant()}, anHour); !errors.Is(err, ErrTokenUsed) {
 			t.Errorf("the same subject token again: %v", err)
 		}
 		other := workload("jti-1", "another job")
 		other.Issuer = "gitlab"
-		if _, err := h.Begin(t.Context(), other, grant(), anHour); err != nil {
+		if _, err := h.Begin(t.Context(), Ask{Workload: other, Grant: grant()}, anHour); err != nil {
 			t.Errorf("the same jti of another issuer is another token: %v", err)
 		}
 	})
@@ -227,7 +227,7 @@ func TestManyRacingForOneSubjectTokenGetOneLease(t *testing.T) {
 		var racers sync.WaitGroup
 		for n := range 64 {
 			racers.Go(func() {
-				_, err := h.Begin(context.Background(), workload("jti-1", fmt.Sprint("job-", n)), grant(), anHour)
+				_, err := h.Begin(context.Background(), Ask{Workload: workload("jti-1", fmt.Sprint("job-", n)), Grant: grant()}, anHour)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -251,7 +251,7 @@ func TestAJobHoldsNoMoreThanItsLimit(t *testing.T) {
 	onEachStore(t, func(t *testing.T, open opener) {
 		h := open(t)
 		l, _ := h.activate(t, "jti-1", "job-1")
-		_, err := h.Begin(t.Context(), workload("jti-2", "job-1"), grant(), anHour)
+		_, err := h.Begin(t.Context(), Ask{Workload: workload("jti-2", "job-1"), Grant: grant()}, anHour)
 		var limit *JobLimit
 		if !errors.As(err, &limit) || limit.Held != 1 || !limit.Until.Equal(l.EndsAt) {
 			t.Fatalf("one more: %v", err)
@@ -259,7 +259,7 @@ func TestAJobHoldsNoMoreThanItsLimit(t *testing.T) {
 		h.activate(t, "jti-3", "job-2")
 
 		held, _ := h.StartEnding(t.Context(), l.ID, ByHolder)
-		if _, err := h.Begin(t.Context(), workload("jti-2", "job-1"), grant(), anHour); !errors.As(err, &limit) {
+		if _, err := h.Begin(t.Context(), Ask{Workload: workload("jti-2", "job-1"), Grant: grant()}, anHour); !errors.As(err, &limit) {
 			t.Errorf("while the first is being ended it may still be good: %v", err)
 		}
 		if _, err := h.Conclude(t.Context(), held, Verdict{To: Revoked}); err != nil {
@@ -491,7 +491,7 @@ func TestUsedTokensAreForgottenOnlyWhenNobodyWouldAcceptThem(t *testing.T) {
 		if _, err := h.Forget(t.Context(), start); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.Begin(t.Context(), workload("jti-1", "job-2"), grant(), anHour); !errors.Is(err, ErrTokenUsed) {
+		if _, err := h.Begin(t.Context(), Ask{Workload: workload("jti-1", "job-2"), Grant: grant()}, anHour); !errors.Is(err, ErrTokenUsed) {
 			t.Errorf("forgotten too early: %v", err)
 		}
 		h.wait(5 * time.Minute)

@@ -58,6 +58,25 @@ func (s *Store) Activate(ctx context.Context, i Intent, made backend.Issued) (Le
 	return l, token, err
 }
 
+// Keep seals the handle of a credential that nobody is to have and that could not be
+// ended yet, so that the keeper can end it. The lease stays pending, and is never
+// activated.
+func (s *Store) Keep(ctx context.Context, i Intent, handle secret.String, reason string) error {
+	sealed, err := s.keys.seal(i.lease.ID, handle)
+	if err != nil {
+		return err
+	}
+	return s.transact(ctx, "keeping the handle of "+string(i.lease.ID), func(tx session) error {
+		result, err := tx.exec(ctx, `UPDATE leases SET handle = ?, reason = CASE reason WHEN '' THEN ? ELSE reason END WHERE id = ? AND state = 'pending'`,
+			sealed, reason, string(i.lease.ID))
+		if err := moved(result, err); err != nil {
+			return err
+		}
+		_, err = s.enter(ctx, tx, entry(i.lease, audit.Revoking, "", reason))
+		return err
+	})
+}
+
 // Fail moves a pending lease to failed: it is certain that nothing exists. Its
 // subject token may be used again.
 func (s *Store) Fail(ctx context.Context, i Intent, reason string) error {
@@ -86,19 +105,7 @@ func (s *Store) StartEnding(ctx context.Context, id backend.LeaseID, why string)
 			held = Held{Lease: l}
 			return err
 		}
-		first := l.Reason == ""
-		if first {
-			l.Reason = why
-		}
-		if l.State == Active {
-			l.State = Revoking
-		}
-		_, err = tx.exec(ctx, `UPDATE leases SET state = ?, reason = ?, due_at = ? WHERE id = ?`,
-			string(l.State), l.Reason, s.now().Add(claimFor).UnixMicro(), string(l.ID))
-		if err == nil && first {
-			_, err = s.enter(ctx, tx, entry(l, audit.Revoking, "", why))
-		}
-		if err != nil {
+		if l, err = s.startEnding(ctx, tx, l, why, s.now().Add(claimFor)); err != nil {
 			return err
 		}
 		held.Lease = l
@@ -106,6 +113,24 @@ func (s *Store) StartEnding(ctx context.Context, id backend.LeaseID, why string)
 		return nil
 	})
 	return held, err
+}
+
+// startEnding moves a live lease to its end as far as we alone can, and says when
+// the keeper is to look at it.
+func (s *Store) startEnding(ctx context.Context, tx session, l Lease, why string, due time.Time) (Lease, error) {
+	first := l.Reason == ""
+	if first {
+		l.Reason = why
+	}
+	if l.State == Active {
+		l.State = Revoking
+	}
+	_, err := tx.exec(ctx, `UPDATE leases SET state = ?, reason = ?, due_at = ? WHERE id = ?`,
+		string(l.State), l.Reason, due.UnixMicro(), string(l.ID))
+	if err == nil && first {
+		_, err = s.enter(ctx, tx, entry(l, audit.Revoking, "", why))
+	}
+	return l, err
 }
 
 // Conclude writes down what came of an attempt to end a lease. When the lease moved

@@ -14,7 +14,7 @@ import (
 // ErrUnknown: there is no such lease.
 var ErrUnknown = errors.New("there is no such lease")
 
-const columns = `id, state, task, backend, granted, issuer, job, job_name, repository,
+const columns = `id, state, task, backend, granted, issuer, job, job_name, repository, run, attempt, job_id, holder,
 	created_at, issue_by, ends_at, dies_at, revocable, attempts, ended_at, reason, handle`
 
 // ByToken finds the lease that a lease token is the handle of.
@@ -31,7 +31,7 @@ func (s *Store) ByCredential(ctx context.Context, token secret.String) (Lease, e
 
 // LivesOfJob lists what a job still holds, oldest first.
 func (s *Store) LivesOfJob(ctx context.Context, job string) ([]Lease, error) {
-	return many(ctx, s.reading(), `job = ? AND due_at IS NOT NULL ORDER BY id`, job)
+	return many(ctx, s.reading(), `job = ? AND due_at IS NOT NULL ORDER BY created_at, id`, job)
 }
 
 // Lives counts the leases that are not final, by state.
@@ -203,7 +203,7 @@ func scan(rows *sql.Rows) (Lease, []byte, error) {
 	var created, issueBy, endsAt, diesAt int64
 	var ended sql.NullInt64
 	var sealed []byte
-	err := rows.Scan(&l.ID, &l.State, &l.Task, &l.Backend, &l.Granted, &l.Issuer, &l.Job, &l.JobName, &l.Repository,
+	err := rows.Scan(&l.ID, &l.State, &l.Task, &l.Backend, &l.Granted, &l.Issuer, &l.Job, &l.JobName, &l.Repository, &l.Run, &l.Attempt, &l.JobID, &l.Holder,
 		&created, &issueBy, &endsAt, &diesAt, &l.Revocable, &l.Attempts, &ended, &l.Reason, &sealed)
 	if err != nil {
 		return Lease{}, nil, fmt.Errorf("reading a lease: %w", err)

@@ -42,7 +42,7 @@ func raceForTheLimit(t *testing.T, stores []*house) {
 	var racers sync.WaitGroup
 	for n := range 48 {
 		racers.Go(func() {
-			_, err := stores[n%len(stores)].Begin(context.Background(), workload(fmt.Sprint("jti-", n), "one job"), grant(), anHour)
+			_, err := stores[n%len(stores)].Begin(context.Background(), Ask{Workload: workload(fmt.Sprint("jti-", n), "one job"), Grant: grant()}, anHour)
 			mu.Lock()
 			defer mu.Unlock()
 			var limit *JobLimit
@@ -69,7 +69,7 @@ func TestReplicasThatRaceForOneSubjectTokenGetOneLease(t *testing.T) {
 	var racers sync.WaitGroup
 	for n := range 63 {
 		racers.Go(func() {
-			_, err := stores[n%3].Begin(context.Background(), workload("jti-1", fmt.Sprint("job-", n)), grant(), anHour)
+			_, err := stores[n%3].Begin(context.Background(), Ask{Workload: workload("jti-1", fmt.Sprint("job-", n)), Grant: grant()}, anHour)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -159,7 +159,7 @@ func TestAStoreThatCannotBeWrittenGivesNothingAndLosesNothing(t *testing.T) {
 		h.reconnect(t)
 	}
 	setReadOnly("on")
-	if _, err := h.Begin(t.Context(), workload("jti-2", "job-2"), grant(), anHour); err == nil {
+	if _, err := h.Begin(t.Context(), Ask{Workload: workload("jti-2", "job-2"), Grant: grant()}, anHour); err == nil {
 		t.Error("a lease in a store that cannot be written")
 	}
 	if h.Ready(t.Context()) == nil {
@@ -213,4 +213,77 @@ func TestTheNameOfADatabaseIsNotRepeatedInErrors(t *testing.T) {
 			t.Errorf("opening %s: %v", where[:20], err)
 		}
 	}
+}
+
+// held asks as a holder with a key.
+func (h *house) held(jti, job, holder string) (Intent, error) {
+	return h.Begin(context.Background(), Ask{Workload: workload(jti, job), Grant: grant(), Holder: holder}, anHour)
+}
+
+func TestTheSameHolderReplacesAndAnotherTrips(t *testing.T) {
+	onEachStore(t, func(t *testing.T, open opener) {
+		h, ctx := open(t), context.Background()
+		i, err := h.held("jti-1", "job-1", "key-a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, err := h.Activate(ctx, i, issued())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.wait(time.Second)
+		again, err := h.held("jti-2", "job-1", "key-a")
+		if err != nil || len(again.Replaced()) != 1 || again.Replaced()[0] != first.ID {
+			t.Fatalf("the same holder: %v, replaced %v", err, again.Replaced())
+		}
+		if lives, _ := h.LivesOfJob(ctx, "job-1"); len(lives) != 2 || lives[0].State != Revoking || lives[0].Reason != ByRetry {
+			t.Errorf("what it had is %+v", lives)
+		}
+		var limit *JobLimit
+		if _, err := h.held("jti-3", "job-1", "key-b"); !errors.As(err, &limit) || len(limit.Strangers) != 1 || limit.Strangers[0] != again.Lease().ID {
+			t.Fatalf("another holder: %v", err)
+		}
+		if _, err := h.held("jti-3", "job-1", ""); !errors.As(err, &limit) || len(limit.Strangers) != 1 {
+			t.Errorf("one without a key, where the first has one: %v", err)
+		}
+		if _, err := h.StartEnding(ctx, limit.Strangers[0], ByTripwire); err != nil {
+			t.Fatal(err)
+		}
+		for _, holder := range []string{"key-a", "key-b", ""} {
+			if _, err := h.held("jti-"+holder, "job-1", holder); !errors.Is(err, ErrTripped) {
+				t.Errorf("holder %q after the trip: %v", holder, err)
+			}
+		}
+		if _, err := h.held("jti-4", "job-2", "key-b"); err != nil {
+			t.Errorf("another job: %v", err)
+		}
+	})
+}
+
+func TestANewerAttemptEndsWhatAnOlderOneHolds(t *testing.T) {
+	onEachStore(t, func(t *testing.T, open opener) {
+		h := open(t)
+		attempt := func(jti, run, n string) Intent {
+			w := workload(jti, "job "+run+"."+n)
+			w.Job.Run, w.Job.Attempt = run, n
+			i, err := h.Begin(t.Context(), Ask{Workload: w, Grant: grant()}, anHour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i
+		}
+		old, other := attempt("jti-1", "7", "1"), attempt("jti-2", "8", "1")
+		l, _, err := h.Activate(t.Context(), old, issued())
+		if err != nil {
+			t.Fatal(err)
+		}
+		attempt("jti-3", "7", "2")
+		due, err := h.Claim(t.Context(), "github", 8)
+		if err != nil || len(due) != 1 || due[0].ID != l.ID || due[0].State != Revoking || due[0].Reason != ByRerun {
+			t.Errorf("due at once: %+v, %v", due, err)
+		}
+		if _, _, err := h.Activate(t.Context(), other, issued()); err != nil {
+			t.Errorf("another run: %v", err)
+		}
+	})
 }

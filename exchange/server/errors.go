@@ -26,6 +26,7 @@ var said = map[exchange.Kind]words{
 	exchange.UnknownTask:     {http.StatusBadRequest, client.CodeInvalidScope, "There is no such task. Check its name in the workflow, or ask the exchange's operators, with the audit id.", 0},
 	exchange.NotAllowed:      {http.StatusForbidden, client.CodeAccessDenied, "The task's policy does not allow this workload. %s The exchange's operators find the reason by the audit id.", 0},
 	exchange.TooMany:         {http.StatusForbidden, client.CodeAccessDenied, "%s Give that back first, or have limits.per_job raised in the task file.", 0},
+	exchange.Tripped:         {http.StatusForbidden, client.CodeAccessDenied, "%s Look the audit id up, and find out who the other was before you run the job again.", 0},
 	exchange.KeysUnavailable: {http.StatusServiceUnavailable, client.CodeUnavailable, "The issuer's keys cannot be had right now, so the subject token cannot be checked. Try again shortly with a fresh one.", 5},
 	exchange.BackendDown:     {http.StatusServiceUnavailable, client.CodeUnavailable, "The system behind this task does not answer or asks us to wait. %s Try again shortly with a fresh subject token.", 10},
 	exchange.GaveUp:          {http.StatusServiceUnavailable, client.CodeUnavailable, "The request took too long or its sender went away. Nothing was handed out. Try again with a fresh subject token.", 5},

@@ -11,6 +11,10 @@ CREATE TABLE leases (
   job             TEXT    NOT NULL,             -- identity.Job.Key
   job_name        TEXT    NOT NULL,
   repository      TEXT    NOT NULL,
+  run             TEXT    NOT NULL,
+  attempt         INTEGER NOT NULL,
+  job_id          TEXT    NOT NULL,             -- the issuer's own id of the job
+  holder          TEXT    NOT NULL,             -- thumbprint of the key that asked, empty for none
   created_at      INTEGER NOT NULL,
   issue_by        INTEGER NOT NULL,
   ends_at         INTEGER NOT NULL,
@@ -25,7 +29,8 @@ CREATE TABLE leases (
   handle          BLOB                          -- sealed; NULL again once the lease is final
 ) STRICT;
 CREATE INDEX leases_due        ON leases (backend, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX leases_job        ON leases (job, task)       WHERE due_at IS NOT NULL;
+CREATE INDEX leases_job        ON leases (job, task);
+CREATE INDEX leases_run        ON leases (issuer, run)     WHERE due_at IS NOT NULL;
 CREATE INDEX leases_credential ON leases (credential_hash) WHERE credential_hash IS NOT NULL;
 
 -- One subject token, one exchange.
