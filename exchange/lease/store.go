@@ -27,6 +27,7 @@ type Store struct {
 	write *sql.DB
 	read  *sql.DB
 	speak dialect
+	where string
 	keys  *Keys
 	now   func() time.Time
 	rand  io.Reader
@@ -69,7 +70,7 @@ func OpenToRead(ctx context.Context, where string) (*Store, error) {
 }
 
 func connect(where string, keys *Keys, o Options) (*Store, error) {
-	s := &Store{speak: engine(where), keys: keys, now: o.Now, rand: o.Rand}
+	s := &Store{speak: engine(where), where: where, keys: keys, now: o.Now, rand: o.Rand}
 	if s.now == nil {
 		s.now = time.Now
 	}
