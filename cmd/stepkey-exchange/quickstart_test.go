@@ -65,8 +65,22 @@ func TestTheQuickstartWorksAsWritten(t *testing.T) {
 			}
 		}
 	}
+	operateAsWritten(t, dir)
 	if !served {
 		t.Error("the page does not serve the exchange")
+	}
+}
+
+// The commands of docs/operate.md, in the folder that the quickstart leaves.
+func operateAsWritten(t *testing.T, dir string) {
+	t.Helper()
+	for _, b := range blocks(t, "../../docs/operate.md") {
+		if b.kind == "sh" {
+			output(t, dir, "bash", "-euc", b.text)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "store-backup.db")); err != nil {
+		t.Error(err)
 	}
 }
 
