@@ -30,6 +30,7 @@ var ErrMissing = errors.New("PostgreSQL's programs initdb and postgres are not o
 type Server struct {
 	dir     string
 	bin     string
+	address string
 	port    string
 	as      *syscall.Credential
 	options []string
@@ -51,11 +52,17 @@ const readyWithin = 30 * time.Second
 
 // Start makes a cluster and starts it on a free port of loopback.
 func Start(ctx context.Context, with Settings) (*Server, error) {
+	return StartOn(ctx, "127.0.0.1", with)
+}
+
+// StartOn listens on another address of this machine: the gateway of a network of
+// containers, that only they and this machine reach. Everybody there is let in.
+func StartOn(ctx context.Context, address string, with Settings) (*Server, error) {
 	bin, err := programs()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin, options: with}
+	s := &Server{bin: bin, address: address, options: with}
 	if s.dir, err = os.MkdirTemp("", "pgserver-"); err != nil {
 		return nil, fmt.Errorf("making room for PostgreSQL: %w", err)
 	}
@@ -91,6 +98,14 @@ func (s *Server) initialize(ctx context.Context) error {
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("making a PostgreSQL cluster: %w: %s", err, out)
 	}
+	rules, err := os.OpenFile(filepath.Join(s.DataDir(), "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = rules.WriteString("host all all samenet trust\n")
+		err = errors.Join(err, rules.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("letting the network in: %w", err)
+	}
 	return nil
 }
 
@@ -122,7 +137,7 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 func (s *Server) Run(ctx context.Context) error {
 	if s.port == "" {
 		var config net.ListenConfig
-		l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+		l, err := config.Listen(ctx, "tcp", s.address+":0")
 		if err != nil {
 			return fmt.Errorf("finding a port for PostgreSQL: %w", err)
 		}
@@ -131,7 +146,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return fmt.Errorf("finding a port for PostgreSQL: %w", err)
 		}
 	}
-	args := []string{"-D", filepath.Join(s.dir, "data"), "-c", "listen_addresses=127.0.0.1", "-c", "port=" + s.port, "-c", "unix_socket_directories=" + s.dir, "-c", "max_connections=200"}
+	args := []string{"-D", filepath.Join(s.dir, "data"), "-c", "listen_addresses=" + s.address, "-c", "port=" + s.port, "-c", "unix_socket_directories=" + s.dir, "-c", "max_connections=200"}
 	for _, o := range s.options {
 		args = append(args, "-c", o)
 	}
@@ -166,7 +181,7 @@ func (s *Server) waitUntilReady(ctx context.Context) error {
 
 // DSN names a database of this server.
 func (s *Server) DSN(database string) string {
-	return "postgres://admin@127.0.0.1:" + s.port + "/" + database + "?sslmode=disable"
+	return "postgres://admin@" + s.address + ":" + s.port + "/" + database + "?sslmode=disable"
 }
 
 // DataDir is where the server keeps its files.
