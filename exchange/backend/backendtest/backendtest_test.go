@@ -18,7 +18,6 @@ type recorder struct {
 	testing.TB
 	mu       sync.Mutex
 	failures []string
-	stopped  chan struct{}
 }
 
 func (r *recorder) Helper() {}

@@ -186,8 +186,8 @@ func (r *reader) ids() []int64 {
 func (r *reader) id(at yamlfile.Node) (int64, bool) {
 	var id int64
 	if at.Decode(&id) != nil {
-		text, ok := "", false
-		if text, ok = r.text(at); !ok {
+		text, ok := r.text(at)
+		if !ok {
 			return 0, false
 		}
 		parsed, err := strconv.ParseInt(text, 10, 64)

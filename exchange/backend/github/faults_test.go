@@ -131,7 +131,7 @@ func TestRevokeIsHonestUnderEveryFault(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.hub.Fault(func(r *http.Request) *githubsim.Fault { return &c.fault })
+		s.hub.Fault(func(*http.Request) *githubsim.Fault { return &c.fault })
 		err = s.backend.Revoke(t.Context(), "lease_1", issued.Handle)
 		if (err == nil) != c.gone || errors.Is(err, backend.ErrLost) || strings.Contains(fmt.Sprint(err), "ghs_") {
 			t.Errorf("%+v: %v", c.fault, err)

@@ -245,7 +245,7 @@ func TestAnUnknownAppIsSaidToBeUnknown(t *testing.T) {
 
 func TestASuspendedInstallationIsSaidToBeSuspended(t *testing.T) {
 	for name, f := range map[string]func(*http.Request) *githubsim.Fault{
-		"seen when looking": func(r *http.Request) *githubsim.Fault {
+		"seen when looking": func(*http.Request) *githubsim.Fault {
 			return &githubsim.Fault{Before: 200, Body: `{"id":7,"target_type":"Organization","account":{"login":"acme"},"suspended_at":"2026-11-23T14:00:00Z"}`}
 		},
 		"seen when asking": func(r *http.Request) *githubsim.Fault {
