@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stepkey/stepkey/internal/githubsim"
 )
@@ -35,12 +36,17 @@ func TestTheDemo(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if !strings.Contains(string(out), "As told.") || strings.Contains(string(out), "✗") || strings.Count(string(out), "✓") < 19 {
+		if !strings.Contains(string(out), "As told.") || strings.Contains(string(out), "✗") || strings.Count(string(out), "✓") < 23 {
 			t.Errorf("told:\n%s", out)
 		}
 		for _, line := range shown(t) {
 			if !strings.Contains(string(out), strings.TrimSpace(line)) {
 				t.Errorf("the first page shows a line that is not told: %s", line)
+			}
+		}
+		for line := range strings.Lines(string(out)) {
+			if utf8.RuneCountInString(strings.TrimRight(line, " \n")) > width {
+				t.Errorf("wider than a screenshot: %s", line)
 			}
 		}
 		if strings.Contains(string(out), "\x1b[") {

@@ -1,6 +1,6 @@
 // Command stepkey-demo tells one release pipeline from start to end on this
 // machine: a step gets its credential, uses it, somebody misuses it, the step
-// loses it. GitHub is simulated on loopback. Everything else is what runs in
+// loses it; in a second job somebody else asks for it, too, and nobody keeps it. GitHub is simulated on loopback. Everything else is what runs in
 // production: the exchange and the two halves of the action are processes of their
 // own that speak HTTP.
 //

@@ -35,7 +35,7 @@ var errNotAsTold = errors.New("it did not go as told; see the lines marked ✗")
 // reached.
 func tell(ctx context.Context, w *world, out io.Writer) error {
 	s := &story{page: &page{out: out}, world: w, job: w.job()}
-	for _, part := range []func(context.Context) error{s.scene, s.asks, s.works, s.misused, s.ends, s.audit} {
+	for _, part := range []func(context.Context) error{s.scene, s.asks, s.works, s.misused, s.ends, s.tripped, s.audit} {
 		if err := part(ctx); err != nil {
 			return fmt.Errorf("%w\nthe exchange said:\n%s", err, w.log.String())
 		}
@@ -119,24 +119,24 @@ func (s *story) misused(ctx context.Context) error {
 	}
 	s.told(issue.status == http.StatusForbidden, "another permission", "opening an issue in acme/widget: GitHub says "+issue.words())
 
-	s.refused(ctx, "the same ID token", s.stolen, client.CodeInvalidGrant)
-	fresh, err := s.job.IDToken(s.url)
+	s.refused(ctx, "the same ID token", asking(s.stolen), client.CodeInvalidGrant)
+	pull := s.gh.StartJob(githubsim.JobSpec{Repository: "acme/widget", Event: "pull_request_target", IDToken: true})
+	fresh, err := pull.IDToken(s.url)
 	if err != nil {
 		return err
 	}
-	s.refused(ctx, "a second exchange", fresh, client.CodeAccessDenied)
-	pull := s.gh.StartJob(githubsim.JobSpec{Repository: "acme/widget", Event: "pull_request_target", IDToken: true})
-	if fresh, err = pull.IDToken(s.url); err != nil {
-		return err
-	}
-	s.refused(ctx, "a pull request's job", fresh, client.CodeAccessDenied)
+	s.refused(ctx, "a pull request's job", asking(fresh), client.CodeAccessDenied)
 	s.told(len(s.gh.Issued()) == 1, "in all", plural(len(s.gh.Issued()), "credential was", "credentials were")+" made")
 	return nil
 }
 
-// refused asks for the task with a subject token that must not do.
-func (s *story) refused(ctx context.Context, who, subjectToken, code string) {
-	_, err := s.client.Token(ctx, client.TokenRequest{SubjectToken: secret.New(subjectToken), Task: task})
+func asking(subjectToken string) client.TokenRequest {
+	return client.TokenRequest{SubjectToken: secret.New(subjectToken), Task: task}
+}
+
+// refused asks for what must not be given.
+func (s *story) refused(ctx context.Context, who string, r client.TokenRequest, code string) {
+	_, err := s.client.Token(ctx, r)
 	var no *client.Error
 	if !errors.As(err, &no) {
 		s.told(false, who, fmt.Sprintf("was not refused by the exchange: %v", err))
@@ -171,6 +171,56 @@ func (s *story) ends(ctx context.Context) error {
 	return nil
 }
 
+// tripped is another job, in which somebody has an ID token of the job, fresh, and
+// asks for what the step holds. One of the two is a thief, and the exchange cannot
+// know which.
+func (s *story) tripped(ctx context.Context) error {
+	s.chapter("A second exchange in one job: the tripwire")
+	job := s.world.job()
+	if log, err := s.step(ctx, "main", job, nil); err != nil {
+		return fmt.Errorf("the action's main half in a second job: %w:\n%s", err, log)
+	}
+	outputs, err := s.fileCommand("main", "GITHUB_OUTPUT")
+	if err != nil {
+		return err
+	}
+	s.token = outputs["token"]
+	works, err := s.github(ctx, http.MethodGet, s.gh.URL()+"/repos/acme/widget", "")
+	if err != nil {
+		return err
+	}
+	s.told(works.status == http.StatusOK && len(s.gh.LiveTokens()) == 1, "the step", fmt.Sprintf("has its credential in job %d: GitHub says %s", job.ID(), works.words()))
+
+	if err := s.asksToo(ctx, "somebody else", job); err != nil {
+		return err
+	}
+	dead, err := s.github(ctx, http.MethodGet, s.gh.URL()+"/repos/acme/widget", "")
+	if err != nil {
+		return err
+	}
+	s.told(dead.status == http.StatusUnauthorized, "the step, at once", "its credential is dead: GitHub says "+dead.words())
+	if err := s.asksToo(ctx, "asked once more", job); err != nil {
+		return err
+	}
+	s.told(len(s.gh.LiveTokens()) == 0, "left at GitHub", plural(len(s.gh.LiveTokens()), "live token", "live tokens"))
+	return nil
+}
+
+// asksToo asks for the task with a fresh ID token of the job, and with a key that the
+// step does not have.
+func (s *story) asksToo(ctx context.Context, who string, job *githubsim.Job) error {
+	fresh, err := job.IDToken(s.url)
+	if err != nil {
+		return err
+	}
+	r := asking(fresh)
+	if r.Key, err = client.NewKey(); err != nil {
+		return err
+	}
+	s.refused(ctx, who, r, client.CodeAccessDenied)
+	return nil
+}
+
 // audit shows what was written down, read by the operator's command.
 func (s *story) audit(context.Context) error {
 	entries, err := s.auditLog()
@@ -190,14 +240,15 @@ func (s *story) audit(context.Context) error {
 		if what == "" {
 			what = e.Granted
 		}
-		rows = append(rows, []string{e.At.Format("15:04:05.000"), e.Event, lease, strings.TrimPrefix(e.Job, "acme/widget "), cut(what, 52)})
+		rows = append(rows, []string{e.At.Format("15:04:05.000"), e.Event, lease, strings.TrimPrefix(e.Job, "acme/widget "), cut(what, 46)})
 	}
 	s.table([]string{"TIME", "EVENT", "LEASE", "JOB", "WHAT"}, rows)
 	var events []string
 	for _, e := range entries {
 		events = append(events, e.Event)
 	}
-	s.told(strings.Join(events, " ") == "pending active denied denied denied revoking revoked" && len(lives) == 1, "complete", "each grant, each denial, each end, with its reason")
+	const story = "pending active denied denied revoking revoked " + "pending active revoking revoked denied denied"
+	s.told(strings.Join(events, " ") == story && len(lives) == 2, "complete", "each grant, each denial, each end, with its reason")
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,9 +36,27 @@ type world struct {
 	gh       *githubsim.GitHub
 	url      string // the exchange's
 	exchange *exec.Cmd
-	log      bytes.Buffer // the exchange's, shown when something goes wrong
+	log      processLog // the exchange's, shown when something goes wrong
 	client   *client.Client
 	http     *http.Client
+}
+
+// processLog is read, and written by more than one process, while the exchange runs.
+type processLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *processLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *processLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // build starts GitHub and, as a process, the exchange, and waits until it is ready.

@@ -54,7 +54,7 @@ func (s *step) dial(exchange string) (*client.Client, error) {
 		return nil, badInput("exchange", "is missing: give the URL of your exchange, as in `exchange: https://exchange.example.com`")
 	}
 	c, err := client.New(exchange, client.Options{
-		HTTP: s.http, UserAgent: "stepkey/" + version(), AllowHTTP: s.getenv("STEPKEY_ALLOW_HTTP") == "true",
+		HTTP: s.http, UserAgent: "stepkey/" + version(), AllowHTTP: s.getenv("STEPKEY_ALLOW_HTTP") == "true", Now: s.now,
 	})
 	if err != nil {
 		return nil, badInput("exchange", "cannot be used: "+err.Error())

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"stepkey": start, "main": start, "post": start})
 }
 
+// storyBegins is when main runs.
+const storyBegins = "2026-11-23T15:00:00Z"
+
 // storyTime stands still, where the story's variable NOW says.
 func storyTime() time.Time {
 	now, err := time.Parse(time.RFC3339, os.Getenv("NOW"))
@@ -73,7 +76,7 @@ func beginStory(env *testscript.Env) error {
 		"ACTIONS_ID_TOKEN_REQUEST_URL="+w.server.URL+"/idtoken?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=runtime-token",
 		"GITHUB_STATE="+env.WorkDir+"/.state", "GITHUB_OUTPUT="+env.WorkDir+"/.output",
 		"GITHUB_ENV="+env.WorkDir+"/.env", "GITHUB_STEP_SUMMARY="+env.WorkDir+"/summary.md",
-		"GITHUB_EVENT_NAME=push", "NOW=2026-11-23T15:00:00Z",
+		"GITHUB_EVENT_NAME=push", "NOW="+storyBegins,
 		"GORACE=atexit_sleep_ms=0", // else each process of a race build lingers for a second
 	)
 	return nil

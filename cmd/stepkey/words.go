@@ -45,6 +45,8 @@ func explainRefusal(e *client.Error) *trouble {
 		title = "access denied"
 	case client.CodeInvalidGrant:
 		title, todo = "ID token refused", "Look whether the exchange trusts this job's issuer, and whether the input `audience` is the one it expects (by default the exchange's URL)"
+	case client.CodeInvalidDPoPProof:
+		title, todo = "proof refused", "Look whether this runner's clock is right, and whether the input `exchange` is the URL that the exchange is configured with"
 	case client.CodeInvalidScope:
 		title, todo = "no such task", "Look at the spelling of the input `task`, and whether the task's file has reached the exchange"
 	case client.CodeSlowDown, client.CodeUnavailable:

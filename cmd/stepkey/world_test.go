@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -9,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/stepkey/stepkey/exchange/client"
 )
@@ -29,6 +32,7 @@ type theWorld struct {
 	log     strings.Builder
 	issued  int
 	unspent map[string]string // ID token -> audience
+	keys    []string          // the holders' public keys, in the order that they came
 }
 
 // scripted is one answer: a status with a body, or something special.
@@ -157,6 +161,39 @@ func (w *theWorld) spend(token string) (name string, err error) {
 	return string(payload) + " for " + strings.ReplaceAll(audience, w.server.URL, "EXCHANGE"), err
 }
 
+// holder numbers the keys that proofs are made with. Whether a signature
+// holds is for the exchange's own tests; here a proof must be for this request.
+func (w *theWorld) holder(r *http.Request) (string, error) {
+	var header struct {
+		JWK json.RawMessage `json:"jwk"`
+	}
+	var claims struct {
+		URL     string `json:"htu"`
+		Made    int64  `json:"iat"`
+		Subject string `json:"sth"`
+	}
+	parts := strings.Split(r.Header.Get("DPoP"), ".")
+	for i, into := range []any{&header, &claims} {
+		text, err := base64.RawURLEncoding.DecodeString(parts[min(i, len(parts)-1)])
+		if err == nil {
+			err = json.Unmarshal(text, into)
+		}
+		if err != nil {
+			return "nobody", err
+		}
+	}
+	hash := sha256.Sum256([]byte(r.PostFormValue("subject_token")))
+	if claims.Subject != base64.RawURLEncoding.EncodeToString(hash[:]) || claims.URL != w.server.URL+"/token" || time.Unix(claims.Made, 0).UTC().Format(time.RFC3339) != storyBegins {
+		return "nobody", fmt.Errorf("the proof is not for this request")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Contains(w.keys, string(header.JWK)) {
+		w.keys = append(w.keys, string(header.JWK))
+	}
+	return fmt.Sprintf("key-%d", 1+slices.Index(w.keys, string(header.JWK))), nil
+}
+
 const invalidGrant = `{"error":"invalid_grant","error_description":"unknown or used ID token"}`
 
 func (w *theWorld) token(rw http.ResponseWriter, r *http.Request) {
@@ -165,8 +202,9 @@ func (w *theWorld) token(rw http.ResponseWriter, r *http.Request) {
 	if d := r.PostFormValue("authorization_details"); d != "" {
 		details = " " + d
 	}
-	s := w.noted("/token", "scope=%s with %s%s", r.PostFormValue("scope"), name, details)
-	if err != nil || r.PostFormValue("grant_type") != client.GrantTypeTokenExchange || r.PostFormValue("subject_token_type") != client.TokenTypeIDToken {
+	holder, keyErr := w.holder(r)
+	s := w.noted("/token", "scope=%s with %s by %s%s", r.PostFormValue("scope"), name, holder, details)
+	if err != nil || keyErr != nil || r.PostFormValue("grant_type") != client.GrantTypeTokenExchange || r.PostFormValue("subject_token_type") != client.TokenTypeIDToken {
 		s = scripted{status: http.StatusBadRequest, body: invalidGrant}
 	}
 	s.answer(rw, r, standardGrant)

@@ -22,7 +22,9 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +34,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/stepkey/stepkey/internal/secret"
 )
@@ -45,6 +48,8 @@ type Client struct {
 	base      string
 	http      *http.Client
 	userAgent string
+	now       func() time.Time
+	rand      io.Reader
 }
 
 // Options are what a Client may be given beside the URL. The zero value is good.
@@ -54,6 +59,8 @@ type Options struct {
 	// AllowHTTP permits http:// to hosts other than this machine. Whoever sees
 	// that network then sees subject tokens and credentials: tests and demos only.
 	AllowHTTP bool
+	Now       func() time.Time // nil: time.Now. The exchange allows for a minute's difference to its own
+	Rand      io.Reader        // nil: crypto/rand.Reader. Names the proofs of a Key. Must be safe for concurrent use
 }
 
 // New returns a client of the exchange at exchangeURL, the base under which
@@ -63,9 +70,12 @@ func New(exchangeURL string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{base: base, http: withoutRedirects(o.HTTP), userAgent: o.UserAgent}
-	if c.userAgent == "" {
-		c.userAgent = "stepkey"
+	c := &Client{base: base, http: withoutRedirects(o.HTTP), userAgent: cmp.Or(o.UserAgent, "stepkey"), now: o.Now, rand: o.Rand}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	if c.rand == nil {
+		c.rand = rand.Reader
 	}
 	return c, nil
 }
@@ -120,34 +130,43 @@ type answer struct {
 	body   []byte
 }
 
-// post sends one form. told is the secret inside it, which nothing that comes
-// back may repeat.
-func (c *Client) post(ctx context.Context, path string, form url.Values, told secret.String) (answer, error) {
+// call is one form to send.
+type call struct {
+	path  string
+	form  url.Values
+	told  secret.String // inside the form; nothing that comes back may repeat it
+	proof string        // DPoP; empty for none
+}
+
+func (c *Client) post(ctx context.Context, send call) (answer, error) {
 	var way connection
 	ctx = httptrace.WithClientTrace(ctx, way.trace())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+send.path, strings.NewReader(send.form.Encode()))
 	if err != nil {
 		return answer{}, errors.New("the exchange's URL cannot be called; give it as https://exchange.example.com")
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.userAgent)
+	if send.proof != "" {
+		req.Header.Set("DPoP", send.proof)
+	}
 
 	res, err := c.http.Do(req)
 	if err != nil {
-		return answer{}, &Unreachable{Exchange: c.base, Arrived: way.mayHaveArrived(), Err: plain(err, told)}
+		return answer{}, &Unreachable{Exchange: c.base, Arrived: way.mayHaveArrived(), Err: plain(err, send.told)}
 	}
 	defer func() { _ = res.Body.Close() }()
 	got := answer{status: res.StatusCode, header: res.Header}
 	got.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
-		return answer{}, &Unreachable{Exchange: c.base, Arrived: true, Err: fmt.Errorf("the answer broke off: %w", plain(err, told))}
+		return answer{}, &Unreachable{Exchange: c.base, Arrived: true, Err: fmt.Errorf("the answer broke off: %w", plain(err, send.told))}
 	}
 	if len(got.body) > maxAnswer {
 		return answer{}, &BadAnswer{Status: got.status, Why: fmt.Sprintf("it is longer than %d KiB", maxAnswer>>10)}
 	}
 	if got.status < 200 || got.status > 299 {
-		return answer{}, refusal(got, told)
+		return answer{}, refusal(got, send.told)
 	}
 	return got, nil
 }

@@ -32,7 +32,7 @@ func (c *Client) revoke(ctx context.Context, token secret.String, form url.Value
 		return Revocation{}, errors.New("a revocation needs a token")
 	}
 	form.Set("token", token.Reveal())
-	got, err := c.post(ctx, "/revoke", form, token)
+	got, err := c.post(ctx, call{path: "/revoke", form: form, told: token})
 	if err != nil {
 		return Revocation{}, err
 	}
@@ -67,7 +67,7 @@ func (c *Client) Introspect(ctx context.Context, leaseToken secret.String) (Intr
 	if leaseToken.Empty() {
 		return Introspection{}, errors.New("an introspection needs a lease token")
 	}
-	got, err := c.post(ctx, "/introspect", url.Values{"token": {leaseToken.Reveal()}}, leaseToken)
+	got, err := c.post(ctx, call{path: "/introspect", form: url.Values{"token": {leaseToken.Reveal()}}, told: leaseToken})
 	if err != nil {
 		return Introspection{}, err
 	}

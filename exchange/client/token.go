@@ -16,6 +16,9 @@ type TokenRequest struct {
 	SubjectToken secret.String // the workload's OIDC token, its audience this exchange
 	Task         string
 	TTL          time.Duration // zero: as long as the task allows. May only shorten
+	// Key says that this is the same holder as the one who asked with it before, and no
+	// other. nil: the exchange cannot tell, and counts a retry as a second asker.
+	Key *Key
 }
 
 // A Grant is a credential and the lease that ends it.
@@ -37,7 +40,8 @@ type Grant struct {
 // arrive: for another try ask the issuer for another.
 //
 // After an *Unreachable that arrived, or a *BadAnswer, a credential may exist
-// that nobody holds; RevokeJob ends it.
+// that nobody holds. Asking again with the same Key and a fresh subject token
+// replaces it; RevokeJob ends it.
 func (c *Client) Token(ctx context.Context, r TokenRequest) (*Grant, error) {
 	if r.SubjectToken.Empty() || r.Task == "" || r.TTL < 0 {
 		return nil, errors.New("a token request needs a subject token, a task, and a time to live that is not negative")
@@ -55,7 +59,14 @@ func (c *Client) Token(ctx context.Context, r TokenRequest) (*Grant, error) {
 		}
 		form.Set("authorization_details", string(details))
 	}
-	got, err := c.post(ctx, "/token", form, r.SubjectToken)
+	send := call{path: "/token", form: form, told: r.SubjectToken}
+	if r.Key != nil {
+		var err error
+		if send.proof, err = c.prove(r.Key, send.path, r.SubjectToken); err != nil {
+			return nil, err
+		}
+	}
+	got, err := c.post(ctx, send)
 	if err != nil {
 		return nil, err
 	}

@@ -14,15 +14,17 @@ const (
 	DetailsTypeTask        = "stepkey_task"                                    // RFC 9396, 2: our authorization_details type
 )
 
-// Error codes of RFC 6749 section 5.2, RFC 8693 section 2.2.2 and RFC 6585.
+// Error codes of RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 6585 and RFC 9449
+// section 5.
 const (
-	CodeInvalidRequest = "invalid_request"
-	CodeInvalidGrant   = "invalid_grant"
-	CodeInvalidScope   = "invalid_scope"
-	CodeAccessDenied   = "access_denied"
-	CodeSlowDown       = "slow_down"
-	CodeUnavailable    = "temporarily_unavailable"
-	CodeServerError    = "server_error"
+	CodeInvalidRequest   = "invalid_request"
+	CodeInvalidGrant     = "invalid_grant"
+	CodeInvalidScope     = "invalid_scope"
+	CodeInvalidDPoPProof = "invalid_dpop_proof"
+	CodeAccessDenied     = "access_denied"
+	CodeSlowDown         = "slow_down"
+	CodeUnavailable      = "temporarily_unavailable"
+	CodeServerError      = "server_error"
 )
 
 // TokenResponse is the success of POST /token (RFC 8693 section 2.2.1).
@@ -116,4 +118,5 @@ type Metadata struct {
 	AuthorizationDetailsTypes         []string `json:"authorization_details_types_supported"`
 	SubjectTypesSupported             []string `json:"subject_types_supported"`
 	IDTokenSigningAlgs                []string `json:"id_token_signing_alg_values_supported"`
+	DPoPSigningAlgs                   []string `json:"dpop_signing_alg_values_supported"` // RFC 9449, 5.1
 }

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/stepkey/stepkey/exchange"
 	"github.com/stepkey/stepkey/exchange/client"
 )
@@ -36,6 +38,7 @@ type Server struct {
 	Exchange *exchange.Exchange
 	URL      string                      // our issuer identifier: scheme and host, no trailing slash
 	Ready    func(context.Context) error // nil when a lease could be taken right now
+	Metrics  http.Handler                // served to the operator; nil for none
 	Log      *slog.Logger
 }
 
@@ -56,6 +59,9 @@ func (s *Server) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.readyz)
+	if s.Metrics != nil {
+		mux.Handle("GET /metrics", s.Metrics)
+	}
 	return safe(mux)
 }
 
@@ -134,6 +140,7 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) {
 		AuthorizationDetailsTypes:         []string{client.DetailsTypeTask},
 		SubjectTypesSupported:             []string{"public"},
 		IDTokenSigningAlgs:                []string{"RS256", "ES256", "EdDSA"},
+		DPoPSigningAlgs:                   []string{string(jose.ES256), string(jose.EdDSA)},
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -363,7 +364,8 @@ func TestTheMetadataNamesWhatThereIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Body.Close()
-		if m.Issuer != audience || m.TokenEndpoint != audience+"/token" || m.GrantTypesSupported[0] != client.GrantTypeTokenExchange || m.ResponseTypesSupported == nil {
+		if m.Issuer != audience || m.TokenEndpoint != audience+"/token" || m.GrantTypesSupported[0] != client.GrantTypeTokenExchange || m.ResponseTypesSupported == nil ||
+			!slices.Equal(m.DPoPSigningAlgs, []string{"ES256", "EdDSA"}) {
 			t.Errorf("%s: %+v", path, m)
 		}
 		for _, endpoint := range []string{m.TokenEndpoint, m.RevocationEndpoint, m.IntrospectionEndpoint} {

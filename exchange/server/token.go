@@ -19,6 +19,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	request, err := f.tokenRequest()
+	if err == nil {
+		request.Holder, err = s.holder(r, request.SubjectToken)
+	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -136,7 +139,7 @@ func tokenResponse(a exchange.Answer, now time.Time) client.TokenResponse {
 	return client.TokenResponse{
 		AccessToken:     access,
 		IssuedTokenType: client.TokenTypeAccessToken,
-		TokenType:       "Bearer",
+		TokenType:       "Bearer", // also after a DPoP proof: see dpop.go
 		ExpiresIn:       int64(a.Lease.EndsAt.Sub(now) / time.Second),
 		Scope:           a.Lease.Task,
 		Lease: client.Lease{
