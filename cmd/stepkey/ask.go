@@ -87,7 +87,10 @@ func (s *step) announce(_ error, pause time.Duration) {
 func (s *step) endLost(ctx context.Context, in inputs, lost int, why error) error {
 	t := explain(why)
 	ended, err := s.endJob(ctx, in.exchange, in.audience, in.task)
-	if err != nil {
+	switch {
+	case err != nil && takenOver(err):
+		return &trouble{t.title, sentence(t.text) + " A credential may have been made all the same. " + sentence(explainEnd(err).text) + " The exchange goes on until that is confirmed"}
+	case err != nil:
 		return &trouble{t.title, sentence(t.text) + " A credential may have been made all the same, and could not be ended from here (" + explainEnd(err).text + "); the exchange ends it at its deadline"}
 	}
 	s.settled()
