@@ -28,9 +28,14 @@ func (x *Exchange) End(ctx context.Context, id backend.LeaseID, why string) (Lea
 		return held.Lease, err
 	}
 	began := x.Now()
-	answer := x.revoke(ctx, held)
-	ended, err := x.Leases.Conclude(ctx, held, lease.Judge(held.Lease, began, x.Now(), answer, jitter()))
-	x.Log.InfoContext(ctx, "ending", "lease", id, "task", held.Task, "why", why, "state", ended.State, "answer", answer)
+	proof, answer := x.revoke(ctx, held)
+	answered := x.Now()
+	verdict := lease.Judge(held.Lease, began, answered, answer, jitter())
+	if verdict.To.Final() && proof != "" {
+		verdict.Reason = held.Reason + "; " + proof
+	}
+	ended, err := x.Leases.Conclude(ctx, held, verdict)
+	x.tell(ctx, ended, answered.Sub(began), answer)
 	return ended, err
 }
 
@@ -87,17 +92,38 @@ func (x *Exchange) EndJob(ctx context.Context, subjectToken secret.String, task 
 	return ended, errors.Join(faults...)
 }
 
-func (x *Exchange) revoke(ctx context.Context, held lease.Held) error {
+// revoke tells the backend to end it, and where that is switched on asks it whether
+// that is so. The first result is what came of asking.
+func (x *Exchange) revoke(ctx context.Context, held lease.Held) (string, error) {
 	b, known := x.Backends[held.Backend]
 	switch {
 	case held.Broken != nil:
-		return held.Broken
+		return "", held.Broken
 	case !known:
-		return fmt.Errorf("backend %q is no longer configured; bring it back until its leases are over", held.Backend)
+		return "", fmt.Errorf("backend %q is no longer configured; bring it back until its leases are over", held.Backend)
 	}
 	bounded, done := context.WithTimeout(ctx, endFor)
 	defer done()
-	return b.Revoke(bounded, held.ID, held.Handle)
+	if err := b.Revoke(bounded, held.ID, held.Handle); err != nil {
+		return "", err
+	}
+	if able, can := b.(backend.Prover); can && x.Prove {
+		return prove(bounded, able, held)
+	}
+	return "", nil
+}
+
+// prove holds a backend to its word. That it cannot be asked takes nothing from its
+// word; that the credential still works does.
+func prove(ctx context.Context, b backend.Prover, held lease.Held) (string, error) {
+	gone, err := b.Gone(ctx, held.ID, held.Handle)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("confirmed; %s could not be asked whether it is so: %v", held.Backend, err), nil
+	case !gone:
+		return "", fmt.Errorf("%s confirmed the end, and still takes the credential", held.Backend)
+	}
+	return fmt.Sprintf("confirmed; %s refuses it (checked)", held.Backend), nil
 }
 
 // endFromMemory ends a credential that nobody is to have, with the handle that was
@@ -106,7 +132,7 @@ func (x *Exchange) revoke(ctx context.Context, held lease.Held) error {
 // lease stays pending, and the keeper asks by its id.
 func (x *Exchange) endFromMemory(ctx context.Context, i lease.Intent, issued backend.Issued, cause error) error {
 	l := i.Lease()
-	err := x.revoke(ctx, lease.Held{Lease: l, Handle: issued.Handle})
+	_, err := x.revoke(ctx, lease.Held{Lease: l, Handle: issued.Handle})
 	if err != nil {
 		x.Log.ErrorContext(ctx, "a credential that was not handed out could not be ended; the keeper goes on", "lease", l.ID, "error", err)
 		return errors.Join(cause, err, x.Leases.Keep(ctx, i, issued.Handle, lease.ByNoRecord))

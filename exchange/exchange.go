@@ -33,8 +33,15 @@ type Exchange struct {
 	// Owners are the repository_owner_id values whose workloads are told why they
 	// were denied; others get the audit id alone.
 	Owners []string
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Jobs are the CI systems that can be asked which jobs are over, by issuer; may be
+	// nil.
+	Jobs map[string]Jobs
+	// Prove: after a backend's word that a credential is gone, ask whether it truly is,
+	// where the backend can say.
+	Prove   bool
+	Observe Observer // may be nil
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Verifier says who is asking.
@@ -52,6 +59,7 @@ type Leases interface {
 	Conclude(context.Context, lease.Held, lease.Verdict) (lease.Lease, error)
 	ByToken(context.Context, secret.String) (lease.Lease, error)
 	ByCredential(context.Context, secret.String) (lease.Lease, error)
+	JobLeases
 	LivesOfJob(ctx context.Context, job string) ([]lease.Lease, error)
 	Write(context.Context, audit.Entry) (audit.Entry, error)
 }
@@ -107,6 +115,7 @@ func (x *Exchange) Token(ctx context.Context, r Request) (Answer, error) {
 	if ctx.Err() != nil {
 		return Answer{}, x.refuse(begun, r, workload, errors.Join(ctx.Err(), x.Abandon(begun, answer)))
 	}
+	x.observe().Issued(answer.Lease)
 	return answer, nil
 }
 
@@ -170,9 +179,7 @@ func (x *Exchange) replace(ctx context.Context, id backend.LeaseID) error {
 // once nothing can be in flight any more.
 func (x *Exchange) issue(ctx context.Context, i lease.Intent) (backend.Issued, error) {
 	order := i.Order()
-	bounded, done := context.WithTimeout(ctx, lease.IssueFor)
-	defer done()
-	issued, err := x.Backends[i.Lease().Backend].Issue(bounded, order)
+	issued, err := x.order(ctx, i)
 	if err == nil && !order.Scope.Covers(issued.Granted) {
 		err = x.endFromMemory(ctx, i, issued, fmt.Errorf("%w: granted %s, ordered %s", errGrantedMore, issued.Granted, order.Scope))
 		return backend.Issued{}, err
@@ -183,6 +190,21 @@ func (x *Exchange) issue(ctx context.Context, i lease.Intent) (backend.Issued, e
 	case err != nil && !issued.Handle.Empty():
 		return backend.Issued{}, x.endFromMemory(ctx, i, issued, err)
 	}
+	return issued, err
+}
+
+// order sends the order, unless too much of its time is over: what is made late could
+// outlive its lease.
+func (x *Exchange) order(ctx context.Context, i lease.Intent) (backend.Issued, error) {
+	began := x.Now()
+	left := i.IssueFor(began)
+	if left <= 0 {
+		return backend.Issued{}, fmt.Errorf("the time to issue was over before the backend could be asked; ask again: %w; %w", backend.ErrUnavailable, backend.ErrNotCreated)
+	}
+	bounded, done := context.WithTimeout(ctx, left)
+	defer done()
+	issued, err := x.Backends[i.Lease().Backend].Issue(bounded, i.Order())
+	x.observe().Ordered(i.Lease(), x.Now().Sub(began), err)
 	return issued, err
 }
 
@@ -199,21 +221,21 @@ func (x *Exchange) activate(ctx context.Context, i lease.Intent, issued backend.
 // refuse writes down that and why somebody got no credential, and makes the error
 // that says so. The audit log being out of reach changes nothing: nothing was given.
 func (x *Exchange) refuse(ctx context.Context, r Request, w identity.Workload, cause error) error {
-	e := audit.Entry{Event: audit.Refused, Task: r.Task, Issuer: w.Issuer, Job: w.Job.Name, Reason: cause.Error()}
+	owner, _ := w.Claims.Text("repository_owner_id")
+	no := refused(cause, owner != "" && slices.Contains(x.Owners, owner))
+	e := audit.Entry{Event: no.Kind.event(w), Task: r.Task, Issuer: w.Issuer, Job: w.Job.Name, Reason: cause.Error()}
 	var token *identity.Refusal
-	switch {
-	case w.Issuer != "":
-		e.Event = audit.Denied
-	case errors.As(cause, &token):
+	if errors.As(cause, &token) {
 		e.Rule, e.Issuer = token.Rule, token.Issuer
 	}
 	written, err := x.Leases.Write(context.WithoutCancel(ctx), e)
 	if err != nil {
 		x.Log.ErrorContext(ctx, "a refusal could not be written to the audit log", "entry", e, "error", err)
 	}
+	no.AuditID = written.ID
 	x.Log.InfoContext(ctx, "refused", "audit", written)
-	owner, _ := w.Claims.Text("repository_owner_id")
-	return refused(cause, written.ID, owner != "" && slices.Contains(x.Owners, owner))
+	x.observe().Refused(no.Kind)
+	return no
 }
 
 // jitter is in [0, 1); it spreads retries and protects nothing.

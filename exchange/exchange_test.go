@@ -337,7 +337,7 @@ func TestWhatWasNotCreatedFreesTheSubjectToken(t *testing.T) {
 	if _, err := st.ask(t.Context(), "jti-1/push"); err != nil {
 		t.Errorf("the same subject token, since it came to nothing: %v", err)
 	}
-	if got, want := st.events(t), "pending failed denied pending active"; got != want {
+	if got, want := st.events(t), "pending failed unserved pending active"; got != want {
 		t.Errorf("audit log: %s, want %s", got, want)
 	}
 }
@@ -362,7 +362,7 @@ func TestALostAnswerIsResolvedByTheKeeper(t *testing.T) {
 	}
 	st.wait(time.Hour)
 	st.sweep()
-	if got, want := st.events(t), "pending denied denied revoking unconfirmed expired"; got != want {
+	if got, want := st.events(t), "pending unserved denied revoking unconfirmed expired"; got != want {
 		t.Errorf("audit log: %s, want %s", got, want)
 	}
 }
@@ -407,9 +407,9 @@ func TestACredentialWhoseLeaseCannotBeActivatedIsEndedFromMemory(t *testing.T) {
 		alive        int
 		want         string
 	}{
-		{"at once", false, false, 0, "pending failed denied"},
-		{"and nothing more can be written", true, false, 0, "pending denied"},
-		{"and the backend does not answer", false, true, 1, "pending revoking denied"},
+		{"at once", false, false, 0, "pending failed unserved"},
+		{"and nothing more can be written", true, false, 0, "pending unserved"},
+		{"and the backend does not answer", false, true, 1, "pending revoking unserved"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st := set(t)
@@ -458,7 +458,7 @@ func TestAClientThatWentAwayLosesItsCredential(t *testing.T) {
 	if st.vault.made != 1 || st.vault.alive() != 0 {
 		t.Errorf("%d made, %d alive", st.vault.made, st.vault.alive())
 	}
-	if got, want := st.events(t), "pending active revoking revoked denied"; got != want {
+	if got, want := st.events(t), "pending active revoking revoked unserved"; got != want {
 		t.Errorf("audit log: %s, want %s", got, want)
 	}
 }

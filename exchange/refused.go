@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/stepkey/stepkey/exchange/audit"
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/lease"
@@ -25,6 +26,19 @@ const (
 	BackendDown                 // the outside system does not answer now; later may help
 	GaveUp                      // the request's time was over or its sender went away
 )
+
+// event is how a refusal of this kind stands in the audit log: only what is about the
+// workload's right is a denial.
+func (k Kind) event(w identity.Workload) audit.Event {
+	switch {
+	case w.Issuer == "":
+		return audit.Refused
+	case k == TokenUsed || k == UnknownTask || k == NotAllowed || k == TooMany || k == Tripped:
+		return audit.Denied
+	default:
+		return audit.Unserved
+	}
+}
 
 // Refused is why there is no credential: the one error of this package, made from
 // whatever error the refusing room had.
@@ -51,8 +65,8 @@ var (
 // refused classifies cause. The first match counts: an error that says both that
 // nothing was created and that the backend is down is the latter, since that is
 // what the client can act on.
-func refused(cause error, auditID string, owner bool) *Refused {
-	r := &Refused{Kind: Fault, AuditID: auditID, cause: cause}
+func refused(cause error, owner bool) *Refused {
+	r := &Refused{Kind: Fault, cause: cause}
 	var token *identity.Refusal
 	var limit *lease.JobLimit
 	var denial *policy.Denial

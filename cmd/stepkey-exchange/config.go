@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -28,10 +29,15 @@ type config struct {
 	Keys     string                  `yaml:"keys"`
 	Retain   time.Duration           `yaml:"retain"`
 	Owners   []string                `yaml:"owners"`
+	Prove    bool                    `yaml:"prove"`
 	Issuers  map[string]issuerConfig `yaml:"issuers,required"`
 	Backends yamlfile.Node           `yaml:"backends"`
 
+	Webhooks  webhooksConfig   `yaml:"webhooks"`
+	Reconcile *reconcileConfig `yaml:"reconcile"`
+
 	file string
+	now  func() time.Time // the clock of all that is opened from it
 }
 
 type issuerConfig struct {
@@ -44,7 +50,7 @@ type issuerConfig struct {
 
 // defaults are good for trying it out and for one machine behind a proxy.
 func defaults() config {
-	return config{Listen: "127.0.0.1:8700", Admin: "127.0.0.1:8701", Store: "stepkey.db", Keys: "stepkey.keys", Retain: 30 * 24 * time.Hour}
+	return config{Listen: "127.0.0.1:8700", Admin: "127.0.0.1:8701", Store: "stepkey.db", Keys: "stepkey.keys", Retain: 30 * 24 * time.Hour, now: time.Now}
 }
 
 func readConfig(path string) (config, error) {
@@ -82,7 +88,7 @@ func (c config) check(node yamlfile.Node) error {
 			return node.Get("owners").Errorf("owners are numeric ids (repository_owner_id), since names can be taken over")
 		}
 	}
-	return nil
+	return c.checkJobs(node)
 }
 
 // beside makes a path of the configuration relative to the file it stands in.
@@ -99,6 +105,15 @@ func (c config) store() string {
 		return c.Store
 	}
 	return c.beside(c.Store)
+}
+
+// openStore opens the store with the keys that seal its handles.
+func (c config) openStore(ctx context.Context) (*lease.Store, error) {
+	keys, err := lease.ReadKeys(c.beside(c.Keys))
+	if err != nil {
+		return nil, err
+	}
+	return lease.Open(ctx, c.store(), keys, lease.Options{Now: c.now})
 }
 
 func (c config) issuerNames() []string {

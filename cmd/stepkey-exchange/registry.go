@@ -2,7 +2,6 @@ package main
 
 import (
 	"slices"
-	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/backend/github"
@@ -39,7 +38,7 @@ func openGitHub(c config, node yamlfile.Node) (backend.Backend, error) {
 		return nil, err
 	}
 	g.PrivateKey = c.beside(g.PrivateKey)
-	return g.Open(time.Now)
+	return g.Open(c.now)
 }
 
 func scopeGitHub(node yamlfile.Node) (policy.Scoper, error) {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/stepkey/stepkey/exchange"
 	"github.com/stepkey/stepkey/exchange/backend"
@@ -52,6 +51,7 @@ type service struct {
 	store  *lease.Store
 	tasks  *policy.Set
 	keeper *lease.Keeper
+	jobs   *jobWatch
 	server *server.Server
 }
 
@@ -61,7 +61,7 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := identity.New(c.URL, issuers, identity.Options{Log: log})
+	verifier, err := identity.New(c.URL, issuers, identity.Options{Now: c.now, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("reading the issuers in %s: %w", c.file, err)
 	}
@@ -73,22 +73,24 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the task files in %s:\n%w", c.beside(c.Tasks), err)
 	}
-	keys, err := lease.ReadKeys(c.beside(c.Keys))
+	jobs, err := c.openJobs(log)
 	if err != nil {
 		return nil, err
 	}
-	store, err := lease.Open(ctx, c.store(), keys, lease.Options{})
+	store, err := c.openStore(ctx)
 	if err != nil {
 		return nil, err
 	}
+	counts := newMetrics(store, c.now)
 	x := &exchange.Exchange{
 		Verifier: verifier, Policy: func() *policy.Set { return tasks }, Leases: store,
-		Backends: backends, Owners: c.Owners, Now: time.Now, Log: log,
+		Backends: backends, Owners: c.Owners, Prove: c.Prove, Observe: counts, Now: c.now, Log: log,
 	}
+	jobs.watch(x)
 	return &service{
-		store: store, tasks: tasks,
-		keeper: &lease.Keeper{Store: store, Backends: kept(ctx, store, backends, log), End: ending(x), Retain: c.Retain, Now: time.Now, Log: log},
-		server: &server.Server{Exchange: x, URL: c.URL, Ready: store.Ready, Log: log},
+		store: store, tasks: tasks, jobs: jobs,
+		keeper: &lease.Keeper{Store: store, Backends: kept(ctx, store, backends, log), End: ending(x), Retain: c.Retain, Now: c.now, Log: log},
+		server: &server.Server{Exchange: x, URL: c.URL, Ready: store.Ready, Metrics: counts.handler(), GitHub: jobs.webhook, Log: log},
 	}, nil
 }
 
@@ -97,9 +99,11 @@ func (s *service) run(ctx context.Context, public, admin net.Listener) error {
 	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var keeper sync.WaitGroup
 	keeper.Go(func() { s.keeper.Run(keeping) })
+	keeper.Go(func() { s.jobs.run(keeping) })
 	err := s.server.Serve(ctx, public, admin)
 	stop()
 	keeper.Wait()
+	s.jobs.close(context.WithoutCancel(ctx))
 	return errors.Join(err, s.store.Close())
 }
 

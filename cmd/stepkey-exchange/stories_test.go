@@ -10,7 +10,7 @@ import (
 // The stories in testdata/stepkey-exchange run the real main in processes of their own.
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"stepkey-exchange": main})
+	testscript.Main(m, map[string]func(){"stepkey-exchange": main, crashing: crash})
 }
 
 func TestStories(t *testing.T) {

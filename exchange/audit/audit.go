@@ -21,7 +21,8 @@ type Event string
 
 const (
 	Refused     Event = "refused"     // no workload: the subject token or the request was not accepted
-	Denied      Event = "denied"      // a verified workload did not get the task
+	Denied      Event = "denied"      // a verified workload may not have the task, or not once more
+	Unserved    Event = "unserved"    // a verified workload that might have the task did not get it
 	Pending     Event = "pending"     // the intent is committed, the subject token used
 	Active      Event = "active"      // the credential exists and its way back is sealed
 	Revoking    Event = "revoking"    // somebody ended the lease; the backend is being told

@@ -40,6 +40,14 @@ type Backend interface {
 	Revoke(ctx context.Context, lease LeaseID, handle secret.String) error
 }
 
+// A Prover is a backend that can look whether a credential is truly gone, by trying
+// it where that does nothing.
+type Prover interface {
+	// Gone is asked after Revoke returned nil. true means that the outside system
+	// refuses the credential, false that it takes it, an error that nobody can say.
+	Gone(ctx context.Context, lease LeaseID, handle secret.String) (bool, error)
+}
+
 // LeaseID names a lease everywhere: in the store, in the audit log and, where
 // the outside system allows names, there.
 type LeaseID string

@@ -6,7 +6,8 @@
 // sees installations, tokens and one type of error that says whether GitHub may
 // have done something.
 //
-// It knows no tasks, leases or policy, and keeps no token.
+// It knows no tasks, leases or policy, and keeps no token but those that Jobs
+// reads with.
 package githubapp
 
 import (

@@ -26,6 +26,9 @@ type call struct {
 	body   any
 	want   int // the one status that means done
 	into   any // what the answer is read into; nil: it has no body
+
+	etag string               // of an answer we still have: an unchanged one is 304 and costs nothing
+	seen func(*http.Response) // shown every answer's header, for its entity tag and rate limit
 }
 
 // idempotent calls are tried again after everything that may pass by itself.
@@ -97,8 +100,14 @@ func (a *App) once(ctx context.Context, client *github.Client, c call) *Error {
 	if ctx.Err() != nil {
 		return &Error{Doing: c.doing, cause: context.Cause(ctx)}
 	}
+	if c.etag != "" {
+		req.Header.Set("If-None-Match", c.etag)
+	}
 	var way connection
 	resp, err := client.Do(httptrace.WithClientTrace(ctx, way.trace()), req, c.into)
+	if c.seen != nil && resp != nil && resp.Response != nil {
+		c.seen(resp.Response)
+	}
 	if err == nil && resp.StatusCode == c.want {
 		return nil
 	}

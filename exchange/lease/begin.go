@@ -48,7 +48,7 @@ func (e *JobLimit) Error() string {
 }
 
 // ErrTripped: two holders asked for this task in one job, so it gets none any more.
-var ErrTripped = errors.New("two different holders asked for this task in one job, so the job gets it no more; run it again once it is clear who the other was")
+var ErrTripped = errors.New("two different holders asked for this task in one job, so the job gets it no more")
 
 // An Ask is what a verified workload was granted and now wants written down.
 type Ask struct {
@@ -74,6 +74,13 @@ func (i Intent) Lease() Lease { return i.lease }
 // Replaced are the leases that the same holder had of this task. They are being
 // ended as of the same commit, and should be over before this one is issued.
 func (i Intent) Replaced() []backend.LeaseID { return i.replaced }
+
+// IssueFor is how long a backend has, from now on, to answer the order. None is left
+// where something took long since the intent was committed: an order sent then could
+// be carried out after IssueBy, when its lease may be over already.
+func (i Intent) IssueFor(now time.Time) time.Duration {
+	return i.lease.IssueBy.Add(-issueLateBy).Sub(now)
+}
 
 // Order is what to ask the backend for.
 func (i Intent) Order() backend.Order {

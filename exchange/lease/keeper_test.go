@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,6 +36,13 @@ func (e *ender) end(ctx context.Context, l Lease, why string) error {
 	began := e.now()
 	_, err = e.store.Conclude(ctx, held, Judge(held.Lease, began, e.now(), e.play(held.Lease), 0.5))
 	return err
+}
+
+// tries are the moments at which it was asked to end a lease.
+func (e *ender) tries(id backend.LeaseID) []time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.tried[id])
 }
 
 // inTheirOwnTime runs a store and its keeper in a bubble of synthetic time.
@@ -116,7 +124,7 @@ func TestTheKeeperEndsALeaseAtItsDeadlineAndNotBefore(t *testing.T) {
 		if got := state(t, s, l.ID); got != Revoked {
 			t.Errorf("after its deadline: %s", got)
 		}
-		if late := e.tried[l.ID][0].Sub(l.EndsAt); late < 0 || late > time.Second {
+		if late := e.tries(l.ID)[0].Sub(l.EndsAt); late < 0 || late > time.Second {
 			t.Errorf("ended %s after the deadline", late)
 		}
 	})
@@ -144,7 +152,7 @@ func TestADeadBackendDelaysNobodyElseAndIsAskedUntilTheCredentialDied(t *testing
 			if got := state(t, s, l.ID); got != Revoking {
 				t.Errorf("a lease of the dead backend is %s, too early", got)
 			}
-			if tries := len(e.tried[l.ID]); tries < 45 { // 49 minutes at no more than a minute apart
+			if tries := len(e.tries(l.ID)); tries < 45 { // 49 minutes at no more than a minute apart
 				t.Errorf("asked %d times only", tries)
 			}
 		}
@@ -168,7 +176,7 @@ func TestTheKeeperResolvesWhatAProcessLeftPending(t *testing.T) {
 		if got := state(t, s, named.ID); got != Failed {
 			t.Errorf("what the backend confirmed to be gone is %s", got)
 		}
-		if first := e.tried[named.ID][0]; first.Before(named.IssueBy) {
+		if first := e.tries(named.ID)[0]; first.Before(named.IssueBy) {
 			t.Errorf("asked %s before a create could no longer be in flight", named.IssueBy.Sub(first))
 		}
 		pass(time.Until(unnamed.DiesAt) + 3*time.Second)

@@ -78,15 +78,25 @@ type Lease struct {
 // to end it, and its time is not over either.
 func (l Lease) Usable(now time.Time) bool { return l.State == Active && now.Before(l.EndsAt) }
 
+// overdueAfter is what an end at the deadline may take before somebody should look.
+const overdueAfter = 10 * time.Second
+
+// Overdue reports whether the lease should be over by now and is not.
+func (l Lease) Overdue(now time.Time) bool {
+	return l.ID != "" && !l.State.Final() && now.After(l.EndsAt.Add(overdueAfter))
+}
+
 // Why a lease was ended; what the audit log and the summary say.
 const (
 	ByHolder     = "the holder gave it back"
 	ByDeadline   = "its time was over"
 	ByJob        = "the holder's job gave back all it held"
+	ByJobOver    = "its job was over"
 	ByClientGone = "the client went away before the answer"
 	ByNoRecord   = "its activation could not be written down"
 	ByIssueFault = "the backend's answer to the order was lost or wrong"
 	ByRetry      = "its holder asked again, and got another in its place"
 	ByRerun      = "a newer attempt of its run asked"
+	ByOperator   = "an operator ended it"
 	ByTripwire   = "somebody else in its job asked for the same task"
 )

@@ -59,16 +59,18 @@ func (s *Store) Activate(ctx context.Context, i Intent, made backend.Issued) (Le
 }
 
 // Keep seals the handle of a credential that nobody is to have and that could not be
-// ended yet, so that the keeper can end it. The lease stays pending, and is never
-// activated.
+// ended yet, so that the keeper can end it. The lease is never activated. One that was
+// given up as unconfirmed meanwhile, since nobody else could name its credential, can
+// be ended now after all.
 func (s *Store) Keep(ctx context.Context, i Intent, handle secret.String, reason string) error {
 	sealed, err := s.keys.seal(i.lease.ID, handle)
 	if err != nil {
 		return err
 	}
 	return s.transact(ctx, "keeping the handle of "+string(i.lease.ID), func(tx session) error {
-		result, err := tx.exec(ctx, `UPDATE leases SET handle = ?, reason = CASE reason WHEN '' THEN ? ELSE reason END WHERE id = ? AND state = 'pending'`,
-			sealed, reason, string(i.lease.ID))
+		result, err := tx.exec(ctx, `UPDATE leases SET handle = ?, reason = CASE reason WHEN '' THEN ? ELSE reason END,
+			due_at = CASE state WHEN 'unconfirmed' THEN ? ELSE due_at END WHERE id = ? AND state IN ('pending', 'unconfirmed')`,
+			sealed, reason, s.now().UnixMicro(), string(i.lease.ID))
 		if err := moved(result, err); err != nil {
 			return err
 		}
@@ -138,10 +140,13 @@ func (s *Store) startEnding(ctx context.Context, tx session, l Lease, why string
 func (s *Store) Conclude(ctx context.Context, held Held, v Verdict) (Lease, error) {
 	var now Lease
 	err := s.transact(ctx, "concluding the end of "+string(held.ID), func(tx session) error {
-		current, _, err := one(ctx, tx, `id = ?`+tx.forUpdate, string(held.ID))
+		current, sealed, err := one(ctx, tx, `id = ?`+tx.forUpdate, string(held.ID))
 		if err != nil || current.State != held.State {
 			now = current
 			return err
+		}
+		if v.To == Unconfirmed && len(sealed) > 0 && held.Handle.Empty() { // kept while we asked without it
+			v.To, v.Due = current.State, s.now()
 		}
 		switch {
 		case v.To.Final():

@@ -39,6 +39,7 @@ type Server struct {
 	URL      string                      // our issuer identifier: scheme and host, no trailing slash
 	Ready    func(context.Context) error // nil when a lease could be taken right now
 	Metrics  http.Handler                // served to the operator; nil for none
+	GitHub   *GitHubWebhook              // nil: no webhook is taken
 	Log      *slog.Logger
 }
 
@@ -51,7 +52,13 @@ func (s *Server) Public() http.Handler {
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", s.metadata)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.metadata)
 	mux.HandleFunc("GET /jwks", s.jwks)
-	return safe(mux)
+	if s.GitHub == nil {
+		return safe(mux, maxBody)
+	}
+	with := http.NewServeMux()
+	with.Handle("/", safe(mux, maxBody))
+	with.Handle("POST /webhooks/github", safe(s.webhook(*s.GitHub), maxDelivery))
+	return with
 }
 
 // Admin is what the operator's probes talk to. Keep it off the public network.
@@ -62,7 +69,7 @@ func (s *Server) Admin() http.Handler {
 	if s.Metrics != nil {
 		mux.Handle("GET /metrics", s.Metrics)
 	}
-	return safe(mux)
+	return safe(mux, maxBody)
 }
 
 // Serve answers on both listeners until ctx ends, then stops taking requests and
@@ -103,13 +110,13 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 
 // safe sets what every answer has, and bounds every body. Nothing here is ever to
 // be cached, framed or sniffed.
-func safe(next http.Handler) http.Handler {
+func safe(next http.Handler, limit int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		next.ServeHTTP(w, r)
 	})
 }

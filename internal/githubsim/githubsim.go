@@ -2,16 +2,17 @@
 //
 // It hides how GitHub is imitated: the OIDC issuer with its keys, the endpoint
 // from which a job gets its ID tokens, the App API, installation tokens in both
-// formats, and as much of repositories, releases, contents, issues and Actions
-// as is needed to show what a token can do and what it cannot. Where GitHub
-// would refuse, this package refuses with the same status and words; where
-// GitHub's behaviour is not documented, a comment says "assumed" and the
-// choice is the one that hurts a careless client most.
+// formats, the webhook that tells of jobs, and as much of repositories,
+// releases, contents, issues and Actions as is needed to show what a token can
+// do and what it cannot. Where GitHub would refuse, this package refuses with
+// the same status and words; where GitHub's behaviour is not documented, a
+// comment says "assumed" and the choice is the one that hurts a careless client
+// most.
 //
 // State lives in memory. The package serves tests and the demo alike, so it
-// does not import testing and nothing of the service. It does not speak git,
-// GraphQL or webhooks, and it counts requests but never enforces a rate limit:
-// a Fault does that on demand.
+// does not import testing and nothing of the service. It does not speak git or
+// GraphQL, and it counts requests but never enforces a rate limit: a Fault does
+// that on demand.
 //
 // Methods that name something nobody added (a repository, an installation)
 // panic: that is a mistake in the scene, not an answer of GitHub.
@@ -89,6 +90,7 @@ type GitHub struct {
 	tokens        map[string]*token // by hash
 	issued        []*token          // in the order of making
 	jobs          map[int64]*Job
+	webhooks      []*Webhook
 	runNumbers    map[string]int64 // by repository and workflow file
 	used          map[string]int64 // requests, by who made them
 	requests      []*Request

@@ -54,6 +54,7 @@ type step struct {
 
 // The states a job and a step go through.
 const (
+	queued     = "queued"
 	inProgress = "in_progress"
 	completed  = "completed"
 )
@@ -71,6 +72,7 @@ func (g *GitHub) StartJob(spec JobSpec) *Job {
 	g.account(j.spec.Actor, true, 0)
 	j.joinRun()
 	g.jobs[j.id] = j
+	j.move(queued, "")
 	j.move(inProgress, "")
 	return j
 }
@@ -121,15 +123,15 @@ func (s JobSpec) withDefaults() JobSpec {
 // change (the workflow_job webhook) is told from here. The caller holds g.mu.
 func (j *Job) move(status, conclusion string) {
 	j.status, j.conclusion = status, conclusion
-	if status != completed {
-		return
-	}
-	j.completed = j.g.opts.Now()
-	for _, s := range j.steps {
-		if s.status != completed {
-			s.status, s.conclusion, s.completed = completed, conclusion, j.completed
+	if status == completed {
+		j.completed = j.g.opts.Now()
+		for _, s := range j.steps {
+			if s.status != completed {
+				s.status, s.conclusion, s.completed = completed, conclusion, j.completed
+			}
 		}
 	}
+	j.tell()
 }
 
 // ID is the job's id: the claim check_run_id and the Jobs API's id.

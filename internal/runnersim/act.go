@@ -31,7 +31,7 @@ func BuildAct(ctx context.Context, module, cache string) (string, error) {
 		return "", fmt.Errorf("building act: %w", err)
 	}
 	path := filepath.Join(cache, fmt.Sprintf("act-%x", sha256.Sum256(append(sums, toolchain...))))
-	if _, err := os.Stat(path); err == nil { //nolint:gosec // the cache is the caller's, the name a hash
+	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
 	// Under a name of its own first: others may be building it too.
@@ -44,7 +44,7 @@ func BuildAct(ctx context.Context, module, cache string) (string, error) {
 	if _, err := goCommand(ctx, module, "build", "-o", built, "github.com/nektos/act"); err != nil {
 		return "", fmt.Errorf("building act: %w", err)
 	}
-	if err := os.Rename(built, path); err != nil { //nolint:gosec // as above
+	if err := os.Rename(built, path); err != nil {
 		return "", fmt.Errorf("building act: %w", err)
 	}
 	return path, nil

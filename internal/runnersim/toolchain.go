@@ -88,7 +88,7 @@ func downloadModules(ctx context.Context, module string) ([]moduleFiles, error) 
 		if err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil { //nolint:gosec // a directory of our own, two fixed names
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			return nil, err
 		}
 	}

@@ -39,6 +39,16 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 	if c.Owner != "" && !githubapp.ValidOwner(c.Owner) {
 		return nil, errors.New("owner: want the login of one organization or user, as acme")
 	}
+	app, err := c.App(now)
+	if err != nil {
+		return nil, err
+	}
+	return New(Options{App: app, Owner: c.Owner, Probe: c.Probe, Now: now}), nil
+}
+
+// App reads the key file and makes the App's client, also for what else is done as
+// this App. It asks no network.
+func (c Config) App(now func() time.Time) (*githubapp.App, error) {
 	pem, err := readKey(c.PrivateKey)
 	if err != nil {
 		return nil, fmt.Errorf("private_key: %w", err)
@@ -47,11 +57,7 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("private_key: file %q: %w", c.PrivateKey, err)
 	}
-	app, err := githubapp.New(githubapp.Config{API: c.API, ClientID: c.ClientID, Key: key, Now: now})
-	if err != nil {
-		return nil, err
-	}
-	return New(Options{App: app, Owner: c.Owner, Probe: c.Probe, Now: now}), nil
+	return githubapp.New(githubapp.Config{API: c.API, ClientID: c.ClientID, Key: key, Now: now})
 }
 
 func readKey(path string) ([]byte, error) {
