@@ -53,6 +53,7 @@ func (r *crashRun) look() bool {
 	}
 	r.endedIsGone(first, after)
 	r.nothingIsLost(first)
+	r.endedStaysEnded(last)
 	r.liveIsHeld()
 	for hash, id := range given {
 		if r.ledger.named[hash] != id {
@@ -105,6 +106,17 @@ func (r *crashRun) endedIsGone(entries []audit.Entry, live []githubsim.TokenInfo
 	for _, token := range live {
 		if id := r.ledger.named[token.Hash]; over[id] != "" {
 			r.t.Errorf("%s is %s, and its credential lives", id, over[id])
+		}
+	}
+}
+
+// endedStaysEnded: a lease that somebody has begun to end never becomes active after it.
+func (r *crashRun) endedStaysEnded(entries []audit.Entry) {
+	ending := map[string]bool{}
+	for _, e := range entries {
+		ending[e.Lease] = ending[e.Lease] || e.Event == audit.Revoking
+		if e.Event == audit.Active && ending[e.Lease] {
+			r.t.Errorf("%s became active after its end had begun", e.Lease)
 		}
 	}
 }

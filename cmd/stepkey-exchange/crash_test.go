@@ -159,7 +159,7 @@ func TestNothingOutlivesACrash(t *testing.T) {
 	runs.Wait()
 	t.Log("\n" + results.String())
 	for where, row := range results.rows {
-		if row.missed == seeds {
+		if row.missed == row.runs {
 			t.Errorf("no run got to the point: %s", where)
 		}
 	}
@@ -273,6 +273,7 @@ type crashOutcome struct {
 	states      map[string]int
 	live, kills int
 	missed      int // runs
+	runs        int
 }
 
 func (s *crashReport) add(p point, engine string, r *crashRun) {
@@ -291,6 +292,7 @@ func (s *crashReport) add(p point, engine string, r *crashRun) {
 	}
 	row.live += len(r.outcome.live)
 	row.kills += r.kills
+	row.runs++
 	if r.missed {
 		row.missed++
 	}
