@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/stepkey/stepkey/exchange/client"
 	"github.com/stepkey/stepkey/internal/secret"
@@ -42,11 +43,14 @@ func (r *crashRun) load() {
 	}
 }
 
-// untilAllCreate returns when every job's create is at GitHub, or nobody asks any more.
+// untilAllCreate returns when every job's create is at GitHub, or nobody asks any
+// more. On a slow machine one may have come too late to be sent at all: then the run
+// goes on with those that are there.
 func (r *crashRun) untilAllCreate() {
 	select {
 	case <-r.allThere.c:
 	case <-r.first.gone:
+	case <-time.After(patience / 12):
 	}
 }
 
