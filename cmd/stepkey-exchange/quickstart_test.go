@@ -99,6 +99,31 @@ func operateAsWritten(t *testing.T, dir string) {
 	}
 }
 
+// What the quickstart says that errors say is what they say: each text of its table
+// stands in the code.
+func TestTheErrorsOfTheQuickstartAreTheCodes(t *testing.T) {
+	page, err := os.ReadFile("../../docs/quickstart.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "## When it says no")
+	table, _, _ = strings.Cut(table, "\n## ")
+	sources := output(t, "../..", "git", "grep", "-hi", "-e", ".", "--", "cmd/*.go", "exchange/*.go", ":!*_test.go")
+	sources = strings.ToLower(regexp.MustCompile(`%[sdo]`).ReplaceAllString(sources, "…"))
+	rows := regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllStringSubmatch(table, -1)
+	if len(rows) < 10 {
+		t.Fatalf("only %d rows in the table of errors", len(rows))
+	}
+	for _, row := range rows {
+		for _, text := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			want := strings.ToLower(strings.TrimSuffix(strings.ReplaceAll(text[1], "holds 1 of", "holds … of"), " …"))
+			if !strings.Contains(sources, want) {
+				t.Errorf("no error says %q", text[1])
+			}
+		}
+	}
+}
+
 // askForATask serves, gets the page's task with a job's token, gives it back, and
 // stops the exchange by SIGTERM.
 func askForATask(t *testing.T, gh *githubsim.GitHub, dir string) {

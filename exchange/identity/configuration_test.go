@@ -1,7 +1,6 @@
 package identity_test
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,13 +69,6 @@ func TestEveryMistakeIsNamedAtOnce(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not named in: %v", part, err)
 		}
-	}
-}
-
-func TestIssuersAreNamedInOrder(t *testing.T) {
-	v := verifierAt(t, newNetwork(t), atPresent)
-	if got, want := v.Issuers(), []string{"ghe", "ghes", "github", "github-acme"}; !slices.Equal(got, want) {
-		t.Errorf("issuers %v, want %v", got, want)
 	}
 }
 

@@ -20,7 +20,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -88,16 +87,6 @@ func New(audience string, issuers []Issuer, o Options) (*Verifier, error) {
 		v.issuers[configured.URL] = &issuer{Issuer: configured, kind: k, keys: newKeyRing(configured, o)}
 	}
 	return v, nil
-}
-
-// Issuers returns the configured names, sorted. Task files are checked against them.
-func (v *Verifier) Issuers() []string {
-	names := make([]string, 0, len(v.issuers))
-	for _, i := range v.issuers {
-		names = append(names, i.Name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // Verify says who presents the subject token. The error is a *Refusal if the token

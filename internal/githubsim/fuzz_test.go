@@ -38,7 +38,7 @@ func FuzzNoRequestBreaksGitHub(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, target, authorization, body string) {
 		address, err := url.ParseRequestURI(target)
 		if err != nil || !strings.HasPrefix(target, "/") {
-			t.Skip("no request target")
+			return // no request target: a server would not call the handler
 		}
 		r := &http.Request{Method: method, URL: address, Header: http.Header{
 			"User-Agent": {"fuzz"}, "Authorization": {authorization},

@@ -69,7 +69,7 @@ func StartOn(ctx context.Context, address string, with Settings) (*Server, error
 	if err := s.initialize(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
-	if err := s.Run(ctx); err != nil {
+	if err := s.run(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
 	return s, nil
@@ -133,18 +133,16 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 	return c
 }
 
-// Run starts the server again after Stop or Kill, on the same port and data.
-func (s *Server) Run(ctx context.Context) error {
-	if s.port == "" {
-		var config net.ListenConfig
-		l, err := config.Listen(ctx, "tcp", s.address+":0")
-		if err != nil {
-			return fmt.Errorf("finding a port for PostgreSQL: %w", err)
-		}
-		_, s.port, err = net.SplitHostPort(l.Addr().String())
-		if err := errors.Join(err, l.Close()); err != nil {
-			return fmt.Errorf("finding a port for PostgreSQL: %w", err)
-		}
+// run starts the server on a port that was free a moment ago.
+func (s *Server) run(ctx context.Context) error {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", s.address+":0")
+	if err != nil {
+		return fmt.Errorf("finding a port for PostgreSQL: %w", err)
+	}
+	_, s.port, err = net.SplitHostPort(l.Addr().String())
+	if err := errors.Join(err, l.Close()); err != nil {
+		return fmt.Errorf("finding a port for PostgreSQL: %w", err)
 	}
 	args := []string{"-D", filepath.Join(s.dir, "data"), "-c", "listen_addresses=" + s.address, "-c", "port=" + s.port, "-c", "unix_socket_directories=" + s.dir, "-c", "max_connections=200"}
 	for _, o := range s.options {
@@ -154,7 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.process.Start(); err != nil {
 		return fmt.Errorf("starting PostgreSQL: %w", err)
 	}
-	var err error
+
 	if s.admin, err = sql.Open("pgx", s.DSN("postgres")); err != nil {
 		return fmt.Errorf("starting PostgreSQL: %w", err)
 	}
@@ -202,14 +200,9 @@ func (s *Server) Exec(ctx context.Context, statement string) error {
 	return err
 }
 
-// Kill ends the server as a crash would; Run brings it back.
-func (s *Server) Kill() error { return s.end(syscall.SIGQUIT) } // immediate shutdown: no checkpoint, recovery at the next start
-
-// Stop ends the server and cuts its connections; Run brings it back.
-func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
-
-func (s *Server) end(by syscall.Signal) error {
-	err := errors.Join(s.admin.Close(), s.process.Process.Signal(by))
+// stop ends the server and cuts its connections.
+func (s *Server) stop() error {
+	err := errors.Join(s.admin.Close(), s.process.Process.Signal(syscall.SIGINT))
 	if wait := s.process.Wait(); wait != nil {
 		var code *exec.ExitError
 		if !errors.As(wait, &code) {
@@ -220,4 +213,4 @@ func (s *Server) end(by syscall.Signal) error {
 }
 
 // Close ends the server and removes all it wrote.
-func (s *Server) Close() error { return errors.Join(s.Stop(), os.RemoveAll(s.dir)) }
+func (s *Server) Close() error { return errors.Join(s.stop(), os.RemoveAll(s.dir)) }

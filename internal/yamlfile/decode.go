@@ -252,7 +252,7 @@ func (v *value) describe() string {
 // The key is shown in ASCII: a Cyrillic letter in it would look like the right key.
 func (n Node) unknown(names []string) *Error {
 	key := strconv.QuoteToASCII(cut(n.val.text))
-	near := nearest(n.val.text, names)
+	near := Nearest(n.val.text, names)
 	switch {
 	case near != "":
 		return n.Errorf("unknown key %s (did you mean %q?)", key, near)
@@ -262,8 +262,8 @@ func (n Node) unknown(names []string) *Error {
 	return n.Errorf("unknown key %s (known here: %s)", key, strings.Join(names, ", "))
 }
 
-// nearest returns the name that a writer most likely meant, or "".
-func nearest(word string, names []string) string {
+// Nearest returns the name that a writer most likely meant by word, or "".
+func Nearest(word string, names []string) string {
 	best, limit := "", max(len(word)/3, 1)+1
 	if len(word) > 64 {
 		return ""

@@ -1,6 +1,10 @@
 package github
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/stepkey/stepkey/internal/yamlfile"
+)
 
 // permission is a name that a GitHub App's permission can have, and its levels
 // in rising order.
@@ -129,37 +133,9 @@ func ofRepositories(name string) bool {
 
 // nearestPermission is what the writer of an unknown name most likely meant, or "".
 func nearestPermission(word string) string {
-	if len(word) > 64 {
-		return ""
+	names := make([]string, len(permissions))
+	for i, known := range permissions {
+		names[i] = known.name
 	}
-	word = strings.NewReplacer("-", "_", " ", "_").Replace(strings.ToLower(word))
-	best, limit := "", max(len(word)/3, 1)+1
-	for _, known := range permissions {
-		if d := distance(word, known.name); d < limit {
-			best, limit = known.name, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's, in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := i
-		row[0] = i + 1
-		for j := range len(b) {
-			above := row[j+1]
-			if a[i] == b[j] {
-				row[j+1] = diagonal
-			} else {
-				row[j+1] = 1 + min(diagonal, above, row[j])
-			}
-			diagonal = above
-		}
-	}
-	return row[len(b)]
+	return yamlfile.Nearest(strings.NewReplacer("-", "_", " ", "_").Replace(word), names)
 }
