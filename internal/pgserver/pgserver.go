@@ -10,6 +10,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -34,15 +35,16 @@ type Server struct {
 	port    string
 	as      *syscall.Credential
 	options []string
-	process *exec.Cmd
+	process *exec.Cmd // nil while it is down
 	admin   *sql.DB
 }
 
 // Settings are for postgres's -c. The default trades durability for speed, for tests
-// that never look at it; Durable is what an operator runs, for benchmarks.
+// that never look at it; Durable is what an operator runs.
 type Settings []string
 
-// Quick and Durable are the two settings that tests need.
+// Quick and Durable are the two settings that tests need: a server that is killed must
+// be Durable, or it forgets what it has confirmed.
 var (
 	Quick   = Settings{"fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"}
 	Durable = Settings{"shared_buffers=128MB"}
@@ -75,9 +77,13 @@ func StartOn(ctx context.Context, address string, with Settings) (*Server, error
 	return s, nil
 }
 
-// programs finds the newest server on PATH or where Debian keeps it.
+// programs finds the newest server on PATH or where Debian keeps it. What is on PATH may
+// be a link; the other programs are beside what it leads to.
 func programs() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return "", fmt.Errorf("finding PostgreSQL: %w", err)
+		}
 		return filepath.Dir(path), nil
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
@@ -133,18 +139,40 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 	return c
 }
 
-// run starts the server on a port that was free a moment ago.
+// run starts the server for the first time.
 func (s *Server) run(ctx context.Context) error {
+	var err error
+	if s.port, err = freePort(ctx, s.address); err != nil {
+		return err
+	}
+	if s.admin, err = sql.Open("pgx", s.DSN("postgres")); err != nil {
+		return fmt.Errorf("starting PostgreSQL: %w", err)
+	}
+	return s.launch(ctx)
+}
+
+// freePort was free a moment ago, and is not one of those that Linux gives to outgoing
+// connections: a server that is down for a while must find it free again.
+func freePort(ctx context.Context, address string) (string, error) {
 	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", s.address+":0")
-	if err != nil {
-		return fmt.Errorf("finding a port for PostgreSQL: %w", err)
+	var faults error
+	for range 100 {
+		n, err := rand.Int(rand.Reader, big.NewInt(20_000))
+		if err != nil {
+			return "", fmt.Errorf("finding a port for PostgreSQL: %w", err)
+		}
+		port := strconv.FormatInt(12_000+n.Int64(), 10)
+		l, err := config.Listen(ctx, "tcp", net.JoinHostPort(address, port))
+		if err == nil {
+			return port, l.Close()
+		}
+		faults = err
 	}
-	_, s.port, err = net.SplitHostPort(l.Addr().String())
-	if err := errors.Join(err, l.Close()); err != nil {
-		return fmt.Errorf("finding a port for PostgreSQL: %w", err)
-	}
-	args := []string{"-D", filepath.Join(s.dir, "data"), "-c", "listen_addresses=" + s.address, "-c", "port=" + s.port, "-c", "unix_socket_directories=" + s.dir, "-c", "max_connections=200"}
+	return "", fmt.Errorf("finding a port for PostgreSQL: %w", faults)
+}
+
+func (s *Server) launch(ctx context.Context) error {
+	args := []string{"-D", s.DataDir(), "-c", "listen_addresses=" + s.address, "-c", "port=" + s.port, "-c", "unix_socket_directories=" + s.dir, "-c", "max_connections=200"}
 	for _, o := range s.options {
 		args = append(args, "-c", o)
 	}
@@ -152,26 +180,27 @@ func (s *Server) run(ctx context.Context) error {
 	if err := s.process.Start(); err != nil {
 		return fmt.Errorf("starting PostgreSQL: %w", err)
 	}
-
-	if s.admin, err = sql.Open("pgx", s.DSN("postgres")); err != nil {
-		return fmt.Errorf("starting PostgreSQL: %w", err)
-	}
 	return s.waitUntilReady(ctx)
 }
 
 func (s *Server) waitUntilReady(ctx context.Context) error {
+	return until(ctx, "PostgreSQL", func(ctx context.Context) error { return s.admin.PingContext(ctx) })
+}
+
+// until asks again and again whether something is so, for as long as a start may take.
+func until(ctx context.Context, what string, so func(context.Context) error) error {
 	ctx, done := context.WithTimeout(ctx, readyWithin)
 	defer done()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
-		err := s.admin.PingContext(ctx)
+		err := so(ctx)
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for PostgreSQL: %w", err)
+			return fmt.Errorf("waiting for %s: %w", what, err)
 		case <-again.C:
 		}
 	}
@@ -194,6 +223,17 @@ func (s *Server) Database(ctx context.Context) (string, error) {
 	return s.DSN(name), nil
 }
 
+// Emptied empties the database that is there from the start and returns its DSN. A
+// server that is going to be killed has less to recover than with a new one.
+func (s *Server) Emptied(ctx context.Context) (string, error) {
+	for _, statement := range []string{`DROP SCHEMA public CASCADE`, `CREATE SCHEMA public`} {
+		if _, err := s.admin.ExecContext(ctx, statement); err != nil {
+			return "", fmt.Errorf("emptying a database: %w", err)
+		}
+	}
+	return s.DSN("postgres"), nil
+}
+
 // Exec runs a statement as the superuser, outside of any database made here.
 func (s *Server) Exec(ctx context.Context, statement string) error {
 	_, err := s.admin.ExecContext(ctx, statement)
@@ -202,7 +242,11 @@ func (s *Server) Exec(ctx context.Context, statement string) error {
 
 // stop ends the server and cuts its connections.
 func (s *Server) stop() error {
-	err := errors.Join(s.admin.Close(), s.process.Process.Signal(syscall.SIGINT))
+	err := s.admin.Close()
+	if s.process == nil {
+		return err
+	}
+	err = errors.Join(err, s.process.Process.Signal(syscall.SIGINT))
 	if wait := s.process.Wait(); wait != nil {
 		var code *exec.ExitError
 		if !errors.As(wait, &code) {

@@ -25,6 +25,8 @@ type Error struct {
 	// Text is the offending line, at most 120 characters of it around the
 	// column, with what a terminal would obey shown escaped.
 	Text string
+	// Rule names what is broken, where a caller has names for that; else it is empty.
+	Rule string
 
 	caret int // characters of Text before the fault
 }

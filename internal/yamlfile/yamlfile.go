@@ -69,6 +69,7 @@ type value struct {
 	plain   bool    // text that was written without quotes
 	entries []entry // of a mapping
 	items   []*value
+	src     *source // of what came from another file than what is around it; else nil
 }
 
 // entry is a key of a mapping, with the key's own place.
@@ -97,9 +98,18 @@ func (n Node) Get(keys ...string) Node {
 		if !ok {
 			return Node{src: n.src, at: n.at}
 		}
-		n = Node{src: n.src, val: e.val, at: e.val.at}
+		n = n.child(e.val)
 	}
 	return n
+}
+
+// child is a value inside n.
+func (n Node) child(v *value) Node {
+	src := n.src
+	if v.src != nil {
+		src = v.src
+	}
+	return Node{src: src, val: v, at: v.at}
 }
 
 // Key returns a Node for the place of a key itself, for faults in the name or
@@ -107,7 +117,7 @@ func (n Node) Get(keys ...string) Node {
 func (n Node) Key(key string) Node {
 	if n.val != nil {
 		if e, ok := n.val.entry(key); ok {
-			return Node{src: n.src, val: &value{kind: kindText, at: e.at, text: key}, at: e.at}
+			return Node{src: n.child(e.val).src, val: &value{kind: kindText, at: e.at, text: key}, at: e.at}
 		}
 	}
 	return Node{src: n.src, at: n.at}
@@ -134,7 +144,7 @@ func (n Node) Items() []Node {
 	}
 	items := make([]Node, 0, len(n.val.items))
 	for _, v := range n.val.items {
-		items = append(items, Node{src: n.src, val: v, at: v.at})
+		items = append(items, n.child(v))
 	}
 	return items
 }
