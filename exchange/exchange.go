@@ -28,6 +28,7 @@ import (
 type Exchange struct {
 	Verifier Verifier
 	Policy   func() *policy.Set // the generation in force; a request asks once
+	Owned    *RepositoryTasks   // tasks that repositories keep themselves; nil: none are read
 	Leases   Leases
 	Backends map[string]backend.Backend
 	// Owners are the repository_owner_id values whose workloads are told why they
@@ -36,12 +37,17 @@ type Exchange struct {
 	// Jobs are the CI systems that can be asked which jobs are over, by issuer; may be
 	// nil.
 	Jobs map[string]Jobs
+	// Checks are the CI systems that can be asked for what tasks require, by issuer. A
+	// task that requires something is denied where its issuer has none.
+	Checks map[string]Checks
 	// Prove: after a backend's word that a credential is gone, ask whether it truly is,
 	// where the backend can say.
 	Prove   bool
 	Observe Observer // may be nil
 	Now     func() time.Time
 	Log     *slog.Logger
+
+	shapes shapes
 }
 
 // Verifier says who is asking.
@@ -60,6 +66,8 @@ type Leases interface {
 	ByToken(context.Context, secret.String) (lease.Lease, error)
 	ByCredential(context.Context, secret.String) (lease.Lease, error)
 	JobLeases
+	JobNotes
+	TaskLeases
 	LivesOfJob(ctx context.Context, job string) ([]lease.Lease, error)
 	Write(context.Context, audit.Entry) (audit.Entry, error)
 }
@@ -69,6 +77,8 @@ type Request struct {
 	SubjectToken secret.String
 	Task         string
 	TTL          time.Duration // shorter than the task's; zero leaves it as the task has it
+	Inputs       map[string]string
+	Narrow       backend.Block // see policy.Asked
 	// Holder is the thumbprint (RFC 7638) of the key that the one who asks has proven
 	// to hold, empty for none. The same holder may ask again after a lost answer.
 	Holder string
@@ -87,7 +97,8 @@ type Answer struct {
 
 // Token trades a subject token for a credential. Errors are *Refused.
 //
-// The five steps, one door after the other. From the third on the caller's going
+// The five steps, one door after the other; before the third the CI system is asked for
+// what the task requires, while nothing is used up yet. From the third on the caller's going
 // away no longer stops us: what was begun is written down to its end, and a
 // credential nobody waits for any more is ended at once.
 func (x *Exchange) Token(ctx context.Context, r Request) (Answer, error) {
@@ -95,8 +106,11 @@ func (x *Exchange) Token(ctx context.Context, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, x.refuse(ctx, r, workload, err)
 	}
-	grant, err := x.authorize(workload, r)
+	grant, err := x.authorize(ctx, workload, r)
 	if err != nil {
+		return Answer{}, x.refuse(ctx, r, workload, err)
+	}
+	if err := x.check(ctx, workload, grant); err != nil {
 		return Answer{}, x.refuse(ctx, r, workload, err)
 	}
 	intent, err := x.lease(ctx, lease.Ask{Workload: workload, Grant: grant, Holder: r.Holder})
@@ -123,8 +137,12 @@ func (x *Exchange) verify(ctx context.Context, r Request) (identity.Workload, er
 	return x.Verifier.Verify(ctx, r.SubjectToken.Reveal())
 }
 
-func (x *Exchange) authorize(w identity.Workload, r Request) (policy.Grant, error) {
-	return x.Policy().Authorize(w, policy.Asked{Task: r.Task, TTL: r.TTL})
+func (x *Exchange) authorize(ctx context.Context, w identity.Workload, r Request) (policy.Grant, error) {
+	there, err := x.tasksFor(ctx, w, r.Task)
+	if err != nil {
+		return policy.Grant{}, err
+	}
+	return there.Authorize(w, policy.Asked{Task: r.Task, TTL: r.TTL, Inputs: r.Inputs, Narrow: r.Narrow})
 }
 
 // lease writes the intent down, and ends what stands in its way: what the same
@@ -227,6 +245,10 @@ func (x *Exchange) refuse(ctx context.Context, r Request, w identity.Workload, c
 	var token *identity.Refusal
 	if errors.As(cause, &token) {
 		e.Rule, e.Issuer = token.Rule, token.Issuer
+	}
+	var failed *unmet
+	if errors.As(cause, &failed) {
+		e.Rule = failed.required
 	}
 	written, err := x.Leases.Write(context.WithoutCancel(ctx), e)
 	if err != nil {

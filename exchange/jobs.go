@@ -3,9 +3,9 @@ package exchange
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/lease"
 )
 
@@ -25,15 +25,23 @@ type Run struct {
 
 // Jobs is the CI system of one issuer, which knows what became of its jobs.
 type Jobs interface {
-	// Over says of each job of one attempt of a run, by its id, whether it is over.
-	// What is not in the answer is not known to be over. An answer must be whole.
-	Over(ctx context.Context, repository, run string, attempt int) (map[string]bool, error)
+	// OfRun shows each job of one attempt of a run, by its id. What is not in the answer
+	// is not known to be over. An answer must be whole.
+	OfRun(ctx context.Context, repository, run string, attempt int) (map[string]JobView, error)
+}
+
+// A JobView is what a CI system shows of one job, which may be some time ago.
+type JobView struct {
+	Over  bool
+	Steps []Step // in any order; none where the CI system shows none
 }
 
 // JobLeases finds what jobs hold.
 type JobLeases interface {
 	LivesOfRun(ctx context.Context, issuer, repository, run string) ([]lease.Lease, error)
 	LivesOfIssuer(ctx context.Context, issuer string, createdBefore time.Time) ([]lease.Lease, error)
+	LivesByStep(ctx context.Context, issuer string) ([]lease.Lease, error)
+	Bind(ctx context.Context, id backend.LeaseID, step int, why string) error
 }
 
 // JobOver ends what a job holds, on the word of its CI system that it is over. It
@@ -64,7 +72,7 @@ func (x *Exchange) JobOver(ctx context.Context, job Job) ([]Lease, error) {
 			doubtful = append(doubtful, l)
 		}
 	}
-	ended, err := x.endOver(ctx, named)
+	ended, err := x.endEach(ctx, named, lease.ByJobOver)
 	for _, l := range doubtful {
 		also, fault := x.endIfOver(ctx, runOf(l), []Lease{l})
 		ended, err = append(ended, also...), errors.Join(err, fault)
@@ -72,50 +80,45 @@ func (x *Exchange) JobOver(ctx context.Context, job Job) ([]Lease, error) {
 	return ended, err
 }
 
-// endIfOver asks about one run and ends those leases of it whose jobs are over.
+// endIfOver asks about one run and ends those leases of it whose jobs are over, or the
+// steps that they were to end with.
 func (x *Exchange) endIfOver(ctx context.Context, run Run, held []Lease) ([]Lease, error) {
 	jobs, watched := x.Jobs[held[0].Issuer]
 	if !watched {
 		return nil, nil
 	}
-	states, err := jobs.Over(ctx, run.Repository, run.ID, run.Attempt)
+	views, err := jobs.OfRun(ctx, run.Repository, run.ID, run.Attempt)
 	if err != nil {
 		return nil, err
 	}
-	var over []Lease
+	var byJob, byStep []Lease
 	for _, l := range held {
-		if isOver(l, states) {
-			over = append(over, l)
+		if isOver(l, views) {
+			byJob = append(byJob, l)
+			continue
+		}
+		over, fault := x.follow(ctx, l, views[l.JobID].Steps)
+		if err = errors.Join(err, fault); over {
+			byStep = append(byStep, l)
 		}
 	}
-	return x.endOver(ctx, over)
-}
-
-// endOver ends leases whose jobs are over, all at once: each may take as long as its
-// backend does.
-func (x *Exchange) endOver(ctx context.Context, over []Lease) ([]Lease, error) {
-	ended := make([]Lease, len(over))
-	faults := make([]error, len(over))
-	var ends sync.WaitGroup
-	for i, l := range over {
-		ends.Go(func() { ended[i], faults[i] = x.End(ctx, l.ID, lease.ByJobOver) })
-	}
-	ends.Wait()
-	return ended, errors.Join(faults...)
+	ended, fault1 := x.endEach(ctx, byJob, lease.ByJobOver)
+	also, fault2 := x.endEach(ctx, byStep, lease.ByStepOver)
+	return append(ended, also...), errors.Join(err, fault1, fault2)
 }
 
 // isOver: a lease's job is over when it is said to be. Where the issuer does not name
 // the single job, all jobs of the attempt must be over: the lease's is among them.
-func isOver(l Lease, states map[string]bool) bool {
+func isOver(l Lease, views map[string]JobView) bool {
 	if l.JobID != "" {
-		return states[l.JobID]
+		return views[l.JobID].Over
 	}
-	for _, over := range states {
-		if !over {
+	for _, job := range views {
+		if !job.Over {
 			return false
 		}
 	}
-	return len(states) > 0
+	return len(views) > 0
 }
 
 func runOf(l Lease) Run { return Run{Repository: l.Repository, ID: l.Run, Attempt: l.Attempt} }

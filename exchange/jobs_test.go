@@ -36,12 +36,13 @@ func (ofRuns) Verify(_ context.Context, token string) (identity.Workload, error)
 type ci struct {
 	mu    sync.Mutex
 	jobs  map[exchange.Run]map[string]bool
-	fault map[string]error // by run
+	steps map[string][]exchange.Step // by job
+	fault map[string]error           // by run
 	asked []exchange.Run
 	hold  func(exchange.Run)
 }
 
-func (c *ci) Over(_ context.Context, repository, id string, attempt int) (map[string]bool, error) {
+func (c *ci) OfRun(_ context.Context, repository, id string, attempt int) (map[string]exchange.JobView, error) {
 	run := exchange.Run{Repository: repository, ID: id, Attempt: attempt}
 	if c.hold != nil {
 		c.hold(run)
@@ -49,7 +50,11 @@ func (c *ci) Over(_ context.Context, repository, id string, attempt int) (map[st
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, run)
-	return maps.Clone(c.jobs[run]), c.fault[run.ID]
+	views := map[string]exchange.JobView{}
+	for job, over := range c.jobs[run] {
+		views[job] = exchange.JobView{Over: over, Steps: c.steps[job]}
+	}
+	return views, c.fault[run.ID]
 }
 
 // end says that a job is over; its run is in progress if it has others.
@@ -73,7 +78,7 @@ func (c *ci) count() int {
 
 func watched(t testing.TB) (*stage, *ci, *exchange.Reconciler) {
 	t.Helper()
-	st, c := set(t), &ci{jobs: map[exchange.Run]map[string]bool{}, fault: map[string]error{}}
+	st, c := set(t), &ci{jobs: map[exchange.Run]map[string]bool{}, steps: map[string][]exchange.Step{}, fault: map[string]error{}}
 	st.Verifier, st.Jobs = ofRuns{}, map[string]exchange.Jobs{"github": c}
 	return st, c, &exchange.Reconciler{Exchange: st.Exchange, Issuer: "github", RunsPerMinute: 60, Now: st.now, Log: slog.New(slog.DiscardHandler)}
 }
@@ -329,11 +334,15 @@ func TestTheReconcilerSweepsSoonThenEveryHalfMinute(t *testing.T) {
 // fixed is a record that never changes.
 type fixed struct {
 	exchange.Leases
-	held []lease.Lease
+	held, steps []lease.Lease
 }
 
 func (f fixed) LivesOfIssuer(context.Context, string, time.Time) ([]lease.Lease, error) {
-	return f.held, nil
+	return slices.Clone(f.held), nil
+}
+
+func (f fixed) LivesByStep(context.Context, string) ([]lease.Lease, error) {
+	return slices.Clone(f.steps), nil
 }
 
 func TestAStoreThatDoesNotAnswerEndsNothingAndIsAskedAgain(t *testing.T) {

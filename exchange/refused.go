@@ -22,7 +22,9 @@ const (
 	NotAllowed                  // the policy says no
 	TooMany                     // the job holds all it may hold; ending one helps
 	Tripped                     // two holders met in one job, and neither keeps anything
+	JobOver                     // the job that the subject token names has ended
 	KeysUnavailable             // the issuer's keys cannot be had now; later may help
+	Unchecked                   // what the task requires cannot be asked now; later may help
 	BackendDown                 // the outside system does not answer now; later may help
 	GaveUp                      // the request's time was over or its sender went away
 )
@@ -33,7 +35,7 @@ func (k Kind) event(w identity.Workload) audit.Event {
 	switch {
 	case w.Issuer == "":
 		return audit.Refused
-	case k == TokenUsed || k == UnknownTask || k == NotAllowed || k == TooMany || k == Tripped:
+	case k == TokenUsed || k == UnknownTask || k == NotAllowed || k == TooMany || k == Tripped || k == JobOver:
 		return audit.Denied
 	default:
 		return audit.Unserved
@@ -71,6 +73,8 @@ func refused(cause error, owner bool) *Refused {
 	var limit *lease.JobLimit
 	var denial *policy.Denial
 	var unknown *policy.UnknownTask
+	var failed *unmet
+	var broken *policy.Broken
 	switch {
 	case errors.As(cause, &token):
 		r.Kind, r.Why = NotBelieved, token.Error()
@@ -84,10 +88,20 @@ func refused(cause error, owner bool) *Refused {
 	case errors.Is(cause, lease.ErrTripped):
 		r.Kind, r.Why = Tripped, lease.ErrTripped.Error()
 		return r
+	case errors.Is(cause, lease.ErrJobOver):
+		r.Kind, r.Why = JobOver, lease.ErrJobOver.Error()
+		return r
+	case errors.As(cause, &failed):
+		r.Kind, r.Why = NotAllowed, failed.Error()
+		return r
+	case errors.Is(cause, errUnanswered):
+		r.Kind = Unchecked
 	case errors.Is(cause, lease.ErrTokenUsed):
 		r.Kind = TokenUsed
 	case errors.As(cause, &unknown):
 		r.Kind = UnknownTask
+	case errors.As(cause, &broken):
+		r.Kind = NotAllowed
 	case errors.As(cause, &denial):
 		r.Kind, r.Why = NotAllowed, denial.Asked // that was let in, and asked for too much: no secret to whoever asked
 	case errors.Is(cause, identity.ErrUnavailable):

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"text/tabwriter"
+	"path/filepath"
 
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -15,28 +15,44 @@ import (
 type checkCommand struct {
 	Dir    string `arg:"" type:"existingdir" help:"The folder of task files."`
 	Config string `type:"existingfile" help:"The configuration file, for the issuers and backends that task files may name. Without it: an issuer named github, and every backend."`
+	Output string `enum:"text,json,sarif" default:"text" help:"text for people, json, or sarif for code scanning (${default})."`
+	Strict bool   `help:"Fail on warnings, too."`
 }
 
-// Run prints what each task file allows, or everything that is wrong.
+// Run prints what each task file allows, and everything that is wrong or fragile.
 func (k checkCommand) Run(_ context.Context, around surroundings) error {
 	against, err := k.against()
 	if err != nil {
 		return err
 	}
-	set, err := policy.Load(os.DirFS(k.Dir), against)
-	if faults := yamlfile.Faults(err); len(faults) > 0 {
-		for _, f := range faults {
-			fmt.Fprintln(around.err, f)
-		}
-		return fmt.Errorf("%d faults in the task files of %s", len(faults), k.Dir)
-	}
+	set, found, err := policy.Lint(os.DirFS(k.Dir), against)
 	if err != nil {
 		return err
 	}
-	if len(set.Tasks()) == 0 {
+	if set != nil && len(set.Tasks()) == 0 {
 		return errors.New("there is no task file in " + k.Dir)
 	}
-	return k.print(around, set)
+	v := verdict{dir: nearby(k.Dir), set: set, found: found}
+	if err := v.print(k.Output, around); err != nil {
+		return fmt.Errorf("printing the findings: %w", err)
+	}
+	if v.count(policy.Error) > 0 || k.Strict && v.count(policy.Warning) > 0 {
+		return errors.New(v.summary())
+	}
+	return nil
+}
+
+// nearby is a folder relative to where we are, if it is below: that is how code
+// scanning and editors know files.
+func nearby(dir string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return dir
+	}
+	if near, err := filepath.Rel(here, dir); err == nil && filepath.IsLocal(near) {
+		return near
+	}
+	return dir
 }
 
 func (k checkCommand) against() (policy.Check, error) {
@@ -75,16 +91,4 @@ func anything() (policy.Check, error) {
 		}
 	}
 	return against, nil
-}
-
-func (k checkCommand) print(around surroundings, set *policy.Set) error {
-	table := tabwriter.NewWriter(around.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "TASK\tGIVES\tFOR AT MOST\tPER JOB\tPURPOSE")
-	for _, t := range set.Tasks() {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", t.Name, t.Scope, t.TTL, t.PerJob, t.Purpose)
-	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("printing the tasks: %w", err)
-	}
-	return nil
 }

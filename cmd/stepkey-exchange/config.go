@@ -35,6 +35,9 @@ type config struct {
 
 	Webhooks  webhooksConfig   `yaml:"webhooks"`
 	Reconcile *reconcileConfig `yaml:"reconcile"`
+	OctoSTS   *octoSTSConfig   `yaml:"octo_sts"`
+
+	RepositoryTasks *repositoryTasksConfig `yaml:"repository_tasks"`
 
 	file string
 	now  func() time.Time // the clock of all that is opened from it
@@ -88,7 +91,7 @@ func (c config) check(node yamlfile.Node) error {
 			return node.Get("owners").Errorf("owners are numeric ids (repository_owner_id), since names can be taken over")
 		}
 	}
-	return c.checkJobs(node)
+	return errors.Join(c.checkJobs(node), c.checkOctoSTS(node), c.checkTasks(node))
 }
 
 // beside makes a path of the configuration relative to the file it stands in.

@@ -205,20 +205,22 @@ func (r *crashRun) used(j *crashJob) bool {
 }
 
 func (r *crashRun) entries() []audit.Entry {
-	all, err := r.reader.Audit(r.t.Context(), lease.AuditQuery{Limit: 1 << 20})
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	var all []audit.Entry
+	r.read(func() (err error) {
+		all, err = r.reader.Audit(r.t.Context(), lease.AuditQuery{Limit: 1 << 20})
+		return err
+	})
 	return all
 }
 
 func (r *crashRun) heldNow() map[string]lease.Lease {
 	held := map[string]lease.Lease{}
 	for _, j := range r.jobs {
-		all, err := r.reader.LivesOfJob(r.t.Context(), j.key)
-		if err != nil {
-			r.t.Fatal(err)
-		}
+		var all []lease.Lease
+		r.read(func() (err error) {
+			all, err = r.reader.LivesOfJob(r.t.Context(), j.key)
+			return err
+		})
 		for _, l := range all {
 			held[string(l.ID)] = l
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -47,21 +49,34 @@ type fuse struct {
 	Dies  string   // a place; empty: nowhere
 	Nth   int      // when it gets there for the nth time
 	Lost  []string // places: before it, the store is out of reach; after it, the commit's answer is
+	// Fells is where the store is felled, by the test; the process stands still until it
+	// has been, except "during" a method, which runs on as the store falls.
+	Fells string
 
 	mu   sync.Mutex
 	gone map[string]int
+	fell func() // the test's part of that
 }
 
 // farewell is the last that a process says which its fuse ends.
 const farewell = "the fuse is burnt"
+
+// felling is what a process says where its store is to fall.
+const felling = "fell the store"
 
 var errLost = errors.New("the store does not answer")
 
 func (f *fuse) at(place string) error {
 	f.mu.Lock()
 	f.gone[place]++
-	now := place == f.Dies && f.gone[place] == f.Nth
+	now, falls := place == f.Dies && f.gone[place] == f.Nth, place == f.Fells && f.gone[place] == f.Nth
 	f.mu.Unlock()
+	if falls {
+		fmt.Fprintln(os.Stderr, felling)
+		if !strings.HasPrefix(place, "during") {
+			_, _ = os.Stdin.Read(make([]byte, 1))
+		}
+	}
 	if now {
 		fmt.Fprintln(os.Stderr, farewell)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -76,6 +91,9 @@ func (f *fuse) at(place string) error {
 func around[T any](f *fuse, method string, do func() (T, error)) (T, error) {
 	var none T
 	if err := f.at("before " + method); err != nil {
+		return none, err
+	}
+	if err := f.at("during " + method); err != nil {
 		return none, err
 	}
 	v, err := do()
@@ -179,7 +197,11 @@ type process struct {
 	client  *client.Client
 	moved   chan struct{} // something was logged since one last looked
 	ended   chan struct{} // first: it has ended a lease, or tried
+	failed  chan struct{} // first: it has logged an error
 	gone    chan struct{}
+
+	fell   func()    // fells the store, when the process asks for that
+	felled io.Writer // says that it has fallen
 
 	mu  sync.Mutex
 	log bytes.Buffer
@@ -195,11 +217,14 @@ func startCrashing(t *testing.T, dir string, f *fuse) *process {
 	}
 	p := &process{
 		command: exec.CommandContext(t.Context(), crashing, "stepkey.yaml", string(text)),
-		moved:   make(chan struct{}, 1), ended: make(chan struct{}), gone: make(chan struct{}),
+		moved:   make(chan struct{}, 1), ended: make(chan struct{}), failed: make(chan struct{}), gone: make(chan struct{}),
 	}
 	p.command.Dir = dir
 	log, err := p.command.StderrPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if p.felled, err = p.command.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.command.Start(); err != nil {
@@ -207,6 +232,7 @@ func startCrashing(t *testing.T, dir string, f *fuse) *process {
 	}
 	t.Cleanup(p.kill)
 	serving := make(chan string, 1)
+	p.fell = f.fell
 	go p.read(bufio.NewScanner(log), serving)
 	select {
 	case address := <-serving:
@@ -239,6 +265,13 @@ func (p *process) read(lines *bufio.Scanner, serving chan<- string) {
 		}
 		if bytes.Contains(lines.Bytes(), []byte(`"attempts":`)) {
 			closeOnce(&p.mu, p.ended)
+		}
+		if bytes.Contains(lines.Bytes(), []byte(`"level":"ERROR"`)) {
+			closeOnce(&p.mu, p.failed)
+		}
+		if lines.Text() == felling {
+			p.fell()
+			_, _ = io.WriteString(p.felled, ".") // it may be gone
 		}
 		select {
 		case p.moved <- struct{}{}:

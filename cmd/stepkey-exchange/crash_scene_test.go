@@ -118,6 +118,7 @@ type crashRun struct {
 	outcome      ledger
 	kills        int
 	missed       bool
+	database     *fallible // nil where only the exchange is killed
 
 	letGo    gate // creates that were held back go on
 	allThere gate // all creates have arrived
@@ -237,6 +238,12 @@ func (r *crashRun) fuse() *fuse {
 	if r.point.lost != "" {
 		f.Lost = []string{r.point.lost}
 	}
+	if r.point.falls != "" {
+		f.Fells, f.fell = f.Dies, r.fall
+	}
+	if r.point.falls == alone {
+		f.Dies = ""
+	}
 	return f
 }
 
@@ -261,7 +268,7 @@ func (r *crashRun) fault(q *http.Request) *githubsim.Fault {
 	r.arrived[kind]++
 	n := r.arrived[kind]
 	r.mu.Unlock()
-	if r.first.over() {
+	if r.first.over() || r.hasFallen() {
 		return nil
 	}
 	if kind == "create" && n == workloads {
@@ -281,6 +288,12 @@ func (r *crashRun) fault(q *http.Request) *githubsim.Fault {
 
 // strike kills the first life while its request is at GitHub.
 func (r *crashRun) strike(lands string) *githubsim.Fault {
+	if r.point.falls != "" {
+		r.fall()
+	}
+	if r.point.falls == alone {
+		return nil
+	}
 	r.first.kill()
 	switch lands {
 	case "at once":

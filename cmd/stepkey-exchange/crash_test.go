@@ -21,6 +21,8 @@ type point struct {
 	hits int    // how often the load gets there at the least; each seed takes another time. 0: see nth
 	goes string // what goes wrong with GitHub or the clients in the first life; see wrongs
 	lost string // a place of fuse whose answer the first life never sees
+	// falls says that it is PostgreSQL that is killed there: alone, or with the process.
+	falls string
 }
 
 // points go along one exchange and one end of a lease, from the first request to the
@@ -122,6 +124,9 @@ func (p point) String() string {
 	if p.goes != "" {
 		text += ", " + p.goes
 	}
+	if p.falls != "" {
+		text += ", PostgreSQL " + p.falls
+	}
 	return text
 }
 
@@ -138,7 +143,7 @@ func TestNothingOutlivesACrash(t *testing.T) {
 	for range atOnce {
 		worlds <- newWorld(t, clock)
 	}
-	results := crashReport{}
+	results := crashReport{points: points}
 	var runs sync.WaitGroup
 	for seed := range seeds {
 		for _, p := range points {
@@ -265,8 +270,9 @@ func (r *crashRun) wasKilled(p *process) {
 
 // report is what became of the leases at each point.
 type crashReport struct {
-	mu   sync.Mutex
-	rows map[string]*crashOutcome
+	points []point
+	mu     sync.Mutex
+	rows   map[string]*crashOutcome
 }
 
 type crashOutcome struct {
@@ -302,7 +308,7 @@ func (s *crashReport) String() string {
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KILLED\tSTORE\tKILLS\tMISSED\tREVOKED\tFAILED\tEXPIRED\tUNCONFIRMED\tLIVE TOKENS")
-	for _, p := range points {
+	for _, p := range s.points {
 		for _, engine := range []string{"sqlite", "postgres"} {
 			row := s.rows[p.String()+" on "+engine]
 			if row == nil {

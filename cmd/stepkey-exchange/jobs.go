@@ -70,9 +70,11 @@ func (c config) checkJobs(node yamlfile.Node) error {
 type jobWatch struct {
 	webhook *server.GitHubWebhook // nil: none is taken
 	issuer  string
+	app     *githubapp.App  // nil, as jobs
 	jobs    *githubapp.Jobs // nil: nobody is asked
 	limit   int
 	sweeps  *exchange.Reconciler
+	steps   []string // tasks whose leases are to end with a step
 	log     *slog.Logger
 }
 
@@ -101,7 +103,7 @@ func (c config) openJobs(log *slog.Logger) (*jobWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the App that asks which jobs are over: %w", err)
 	}
-	w.jobs = app.Jobs()
+	w.app, w.jobs = app, app.Jobs()
 	return w, nil
 }
 
@@ -143,10 +145,13 @@ func (c config) watched() string {
 
 // watch lets the exchange ask.
 func (w *jobWatch) watch(x *exchange.Exchange) {
+	w.heedAccess(x)
+	w.steps = stepTasks(x.Policy())
 	if w.jobs == nil {
+		w.stepsUnseen()
 		return
 	}
-	x.Jobs = map[string]exchange.Jobs{w.issuer: w.jobs}
+	x.Jobs = map[string]exchange.Jobs{w.issuer: jobViews{w.jobs}}
 	w.sweeps = &exchange.Reconciler{Exchange: x, Issuer: w.issuer, RunsPerMinute: w.limit, Now: x.Now, Log: x.Log}
 }
 
@@ -164,6 +169,7 @@ func (w *jobWatch) run(ctx context.Context) {
 		w.log.WarnContext(ctx, "cannot see whether the App may read jobs; trying as if it might", "error", err)
 	case !permitted:
 		w.log.WarnContext(ctx, "the App lacks the permission Actions: read, so that a job that is over does not end what it did not give back, before its deadline; give it to the App, have its owners accept, and start again, or set runs_per_minute under reconcile to 0")
+		w.stepsUnseen()
 		return
 	}
 	w.sweeps.Run(ctx)

@@ -46,6 +46,11 @@ func (w *wired) now() time.Time {
 
 func wire(t *testing.T, log *said, actions string) *wired {
 	t.Helper()
+	return wireTask(t, log, actions, jobsTask)
+}
+
+func wireTask(t *testing.T, log *said, actions, task string) *wired {
+	t.Helper()
 	w := &wired{at: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}
 	var err error
 	if w.gh, err = githubsim.Start(githubsim.Options{Now: w.now}); err != nil {
@@ -62,7 +67,7 @@ func wire(t *testing.T, log *said, actions string) *wired {
 	dir := t.TempDir()
 	write(t, dir, "app.pem", w.app.KeyPEM())
 	write(t, dir, "webhook.secret", []byte("0123456789abcdef0123\n"))
-	write(t, dir, "tasks/upload.yaml", []byte(jobsTask))
+	write(t, dir, "tasks/upload.yaml", []byte(task))
 	write(t, dir, "stepkey.yaml", []byte("url: https://lease.example.com\ntasks: tasks\nissuers:\n  github: {kind: github, url: \""+w.gh.IssuerURL()+
 		"\", private_network: true}\nbackends:\n  github: {api: \""+w.gh.URL()+"\", client_id: Iv1.x, private_key: app.pem}\n"+
 		"webhooks:\n  github: {issuer: github, secret_file: webhook.secret}\n"))
@@ -129,6 +134,52 @@ func TestWhatIsConfiguredEndsWhatAJobLeavesBehind(t *testing.T) {
 	w.jobs.close(t.Context())
 	if n := len(w.gh.LiveTokens()); n != 0 {
 		t.Errorf("after stopping, %d tokens live", n)
+	}
+}
+
+func TestTheServiceHeedsThatItsAppLosesAccessAndThatItIsBack(t *testing.T) {
+	var log said
+	w := wire(t, &log, "read")
+	hook := w.gh.AddWebhook(w.app, w.url+"/webhooks/github", "0123456789abcdef0123")
+	hook.Hold()
+	deliver := func(action string) {
+		t.Helper()
+		for _, d := range hook.Deliveries() {
+			if d.Action != action {
+				continue
+			}
+			if status, err := hook.Deliver(d.ID); status != http.StatusNoContent || err != nil {
+				t.Errorf("%s: %d, %v", d.Event, status, err)
+			}
+		}
+	}
+	ended := func() map[lease.State]int {
+		lives, err := w.store.Lives(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lives
+	}
+	w.give(t)
+	again := w.gh.Install(w.app, "acme") // anew: tokens of the one before are dead, and access is there
+	deliver("deleted")
+	if lives := ended(); lives[lease.Active] != 1 {
+		t.Errorf("access is back: %v", lives)
+	}
+	w.give(t)
+	made := 0
+	for _, r := range w.gh.Requests() {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.Path, "/access_tokens") {
+			made++
+		}
+	}
+	if made != 2 {
+		t.Errorf("%d tokens were asked for, want 2: one of an installation that is gone", made)
+	}
+	w.gh.Suspend(again)
+	deliver("suspend")
+	if lives := ended(); len(lives) != 0 {
+		t.Errorf("access is gone: %v\n%s", lives, &log)
 	}
 }
 

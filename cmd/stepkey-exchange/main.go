@@ -21,13 +21,14 @@ import (
 var version = "dev"
 
 type commands struct {
-	Serve   serveCommand  `cmd:"" help:"Run the exchange."`
-	Check   checkCommand  `cmd:"" help:"Read task files as the exchange would, and say what is wrong with them. Needs no network and no secrets."`
-	Keys    keysCommands  `cmd:"" help:"Make or rotate the file of keys that seal what is needed to revoke."`
-	Audit   auditCommand  `cmd:"" help:"Show the audit log, newest last."`
-	Revoke  revokeCommand `cmd:"" help:"End leases now: one, or all of a job, a repository or a task, or all there are. Works beside a running exchange and without one."`
-	Backup  backupCommand `cmd:"" help:"Copy a SQLite store, also while the exchange runs."`
-	Version struct{}      `cmd:"" help:"Print the version."`
+	Serve   serveCommand   `cmd:"" help:"Run the exchange."`
+	Check   checkCommand   `cmd:"" help:"Read task files as the exchange would, and say what is wrong with them. Needs no network and no secrets."`
+	Import  importCommands `cmd:"" help:"Make task files of what other services have."`
+	Keys    keysCommands   `cmd:"" help:"Make or rotate the file of keys that seal what is needed to revoke."`
+	Audit   auditCommand   `cmd:"" help:"Show the audit log, newest last."`
+	Revoke  revokeCommand  `cmd:"" help:"End leases now: one, or all of a job, a repository or a task, or all there are. Works beside a running exchange and without one."`
+	Backup  backupCommand  `cmd:"" help:"Copy a SQLite store, also while the exchange runs."`
+	Version struct{}       `cmd:"" help:"Print the version."`
 }
 
 // surroundings are what a command may touch outside its arguments.

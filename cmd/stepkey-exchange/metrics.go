@@ -11,6 +11,7 @@ import (
 
 	"github.com/stepkey/stepkey/exchange"
 	"github.com/stepkey/stepkey/exchange/lease"
+	"github.com/stepkey/stepkey/exchange/policy"
 )
 
 // A scrape that the store does not answer in time tells all but what the store holds.
@@ -59,6 +60,18 @@ func newMetrics(store *lease.Store, now func() time.Time) *metrics {
 	return m
 }
 
+// watch shows whether the tasks in force are what their folder says.
+func (m *metrics) watch(folder *policy.Folder) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "stepkey_tasks_stale", Help: "1 while the task files cannot be taken as they stand, so that older ones are in force.",
+	}, func() float64 {
+		if folder.Stale() {
+			return 1
+		}
+		return 0
+	}))
+}
+
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 }
@@ -84,8 +97,8 @@ func (m *metrics) Ordered(l exchange.Lease, took time.Duration, err error) {
 // kinds are the words for why somebody got no credential.
 var kinds = map[exchange.Kind]string{
 	exchange.Fault: "fault", exchange.NotBelieved: "not_believed", exchange.TokenUsed: "token_used", exchange.UnknownTask: "unknown_task",
-	exchange.NotAllowed: "not_allowed", exchange.TooMany: "too_many", exchange.Tripped: "tripped",
-	exchange.KeysUnavailable: "keys_unavailable", exchange.BackendDown: "backend_down", exchange.GaveUp: "gave_up",
+	exchange.NotAllowed: "not_allowed", exchange.TooMany: "too_many", exchange.Tripped: "tripped", exchange.JobOver: "job_over",
+	exchange.KeysUnavailable: "keys_unavailable", exchange.Unchecked: "unchecked", exchange.BackendDown: "backend_down", exchange.GaveUp: "gave_up",
 }
 
 func (m *metrics) Refused(k exchange.Kind) { m.refused.WithLabelValues(kinds[k]).Inc() }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"sync"
 
@@ -34,6 +33,7 @@ func (s serveCommand) Run(ctx context.Context, around surroundings) error {
 	if err != nil {
 		return err
 	}
+	service.tasks.folder.Set().Warn(ctx, log)
 	public, err := listen(ctx, c.Listen)
 	if err != nil {
 		return errors.Join(err, service.store.Close())
@@ -42,16 +42,17 @@ func (s serveCommand) Run(ctx context.Context, around surroundings) error {
 	if err != nil {
 		return errors.Join(err, public.Close(), service.store.Close())
 	}
-	log.InfoContext(ctx, "serving", "url", c.URL, "listen", public.Addr().String(), "admin", admin.Addr().String(), "tasks", len(service.tasks.Tasks()), "version", version)
+	log.InfoContext(ctx, "serving", "url", c.URL, "listen", public.Addr().String(), "admin", admin.Addr().String(), "tasks", len(service.tasks.folder.Set().Tasks()), "version", version)
 	return service.run(ctx, public, admin)
 }
 
 // service is everything of one running exchange.
 type service struct {
 	store  *lease.Store
-	tasks  *policy.Set
+	tasks  *taskSources
 	keeper *lease.Keeper
 	jobs   *jobWatch
+	checks *checks
 	server *server.Server
 }
 
@@ -69,9 +70,9 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := policy.Load(os.DirFS(c.beside(c.Tasks)), policy.Check{Issuers: issuers, Backends: scopers(backends)})
+	tasks, err := c.openTasks(policy.Check{Issuers: issuers, Backends: scopers(backends)}, log)
 	if err != nil {
-		return nil, fmt.Errorf("reading the task files in %s:\n%w", c.beside(c.Tasks), err)
+		return nil, err
 	}
 	jobs, err := c.openJobs(log)
 	if err != nil {
@@ -82,15 +83,25 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 		return nil, err
 	}
 	counts := newMetrics(store, c.now)
+	counts.watch(tasks.folder)
 	x := &exchange.Exchange{
-		Verifier: verifier, Policy: func() *policy.Set { return tasks }, Leases: store,
+		Verifier: verifier, Leases: store,
 		Backends: backends, Owners: c.Owners, Prove: c.Prove, Observe: counts, Now: c.now, Log: log,
 	}
+	tasks.serve(x)
 	jobs.watch(x)
+	asked, err := c.openChecks(x, log)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	octo, err := c.openOctoSTS(verifier, x) // last: it takes x as it is then
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
 	return &service{
-		store: store, tasks: tasks, jobs: jobs,
+		store: store, tasks: tasks, jobs: jobs, checks: asked,
 		keeper: &lease.Keeper{Store: store, Backends: kept(ctx, store, backends, log), End: ending(x), Retain: c.Retain, Now: c.now, Log: log},
-		server: &server.Server{Exchange: x, URL: c.URL, Ready: store.Ready, Metrics: counts.handler(), GitHub: jobs.webhook, Log: log},
+		server: &server.Server{Exchange: x, URL: c.URL, Ready: store.Ready, Metrics: counts.handler(), GitHub: jobs.webhook, OctoSTS: octo, Log: log},
 	}, nil
 }
 
@@ -100,10 +111,13 @@ func (s *service) run(ctx context.Context, public, admin net.Listener) error {
 	var keeper sync.WaitGroup
 	keeper.Go(func() { s.keeper.Run(keeping) })
 	keeper.Go(func() { s.jobs.run(keeping) })
+	keeper.Go(func() { s.tasks.run(keeping) })
 	err := s.server.Serve(ctx, public, admin)
 	stop()
 	keeper.Wait()
 	s.jobs.close(context.WithoutCancel(ctx))
+	s.tasks.close(context.WithoutCancel(ctx))
+	s.checks.close(context.WithoutCancel(ctx))
 	return errors.Join(err, s.store.Close())
 }
 

@@ -52,7 +52,7 @@ func (s *step) try(ctx context.Context, in inputs, key *client.Key) (*client.Gra
 	}
 	once, cancel := context.WithTimeout(ctx, s.waits.tokenTry)
 	defer cancel()
-	return in.exchange.Token(once, client.TokenRequest{SubjectToken: subject, Task: in.task, TTL: in.ttl, Key: key})
+	return in.exchange.Token(once, client.TokenRequest{SubjectToken: subject, Task: in.task, TTL: in.ttl, Inputs: in.values, Key: key})
 }
 
 // outcomeUnknown: the credential may have been made although we got none.

@@ -13,6 +13,7 @@ type inputs struct {
 	exchange  *client.Client
 	task      string
 	ttl       time.Duration
+	values    map[string]string // the task's own inputs
 	audience  string
 	exportEnv bool
 	summary   bool
@@ -26,6 +27,9 @@ func (s *step) readInputs() (in inputs, err error) {
 		return in, err
 	}
 	if in.ttl, err = duration(s.gh.GetInput("ttl")); err != nil {
+		return in, err
+	}
+	if in.values, err = taskInputs(s.gh.GetInput("inputs")); err != nil {
 		return in, err
 	}
 	if in.exportEnv, err = s.yesNo("export-env", false); err != nil {
@@ -62,14 +66,17 @@ func (s *step) dial(exchange string) (*client.Client, error) {
 	return c, nil
 }
 
+// longestTask: owner/name:task with the longest names that GitHub has fits.
+const longestTask = 256
+
 // taskName allows one scope of RFC 6749 section 3.3: a space would make two.
 func taskName(given string) (string, error) {
 	bad := func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
 	switch {
 	case given == "":
 		return "", badInput("task", "is missing: name the task that this step is for, as in `task: publish-release`")
-	case len(given) > 128 || strings.ContainsFunc(given, bad):
-		return "", badInput("task", "is not the name of one task: at most 128 letters, digits and signs, without spaces")
+	case len(given) > longestTask || strings.ContainsFunc(given, bad):
+		return "", badInput("task", fmt.Sprintf("is not the name of one task: at most %d letters, digits and signs, without spaces", longestTask))
 	}
 	return given, nil
 }
@@ -83,6 +90,33 @@ func duration(given string) (time.Duration, error) {
 		return 0, badInput("ttl", "is not a duration of at least a second: write it like 90s, 10m or 1h30m, or leave it out to get what the task allows")
 	}
 	return ttl, nil
+}
+
+// taskInputs reads one "name: value" a line, and no more of YAML than that: a value is
+// what stands after the first colon, without the spaces around it. The exchange knows
+// which names and values are right.
+func taskInputs(given string) (map[string]string, error) {
+	values := map[string]string{}
+	number := 0
+	for line := range strings.Lines(given) {
+		number++
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		name, value, found := strings.Cut(line, ":")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		_, twice := values[name]
+		switch {
+		case !found || !isName(name, ""):
+			return nil, badInput("inputs", fmt.Sprintf("has no `name: value` in line %d: write one input of the task a line, as in `version: v1.2.3`", number))
+		case value == "":
+			return nil, badInput("inputs", fmt.Sprintf("gives %s no value in line %d", name, number))
+		case twice:
+			return nil, badInput("inputs", fmt.Sprintf("gives %s a second time in line %d", name, number))
+		}
+		values[name] = value
+	}
+	return values, nil
 }
 
 // yesNo reads the booleans of YAML 1.2's core schema, as the runner's toolkit does.

@@ -137,16 +137,19 @@ func idTokenCommand(ts *testscript.TestScript, neg bool, args []string) {
 
 // runnerCommand does what the runner does around a step:
 //
+//	runner input NAME FILE    gives the step an input of several lines
 //	runner state              sets STATE_ variables for post
 //	runner outputs|env|state  and prints what the command file holds
 //	runner log                prints the last command's log as people see it: masked, without the masking
 //	runner hides SECRET FILE… fails if the log as people see it, or a file, shows the secret
 func runnerCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: runner state|outputs|env|log|hides")
+		ts.Fatalf("usage: runner input|state|outputs|env|log|hides")
 	}
 	files := map[string]string{"state": ".state", "outputs": ".output", "env": ".env"}
 	switch name := args[0]; name {
+	case "input":
+		ts.Setenv("INPUT_"+strings.ToUpper(args[1]), ts.ReadFile(args[2]))
 	case "log":
 		_, _ = ts.Stdout().Write([]byte(strings.ReplaceAll(masked(ts), world(ts).server.URL, "EXCHANGE")))
 	case "hides":

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -105,6 +106,27 @@ func TestATimeToLiveTravelsAsAuthorizationDetails(t *testing.T) {
 	}
 	if want := `[{"type":"stepkey_task","ttl":"1m30s"}]`; details != want {
 		t.Errorf("authorization_details = %s, want %s", details, want)
+	}
+}
+
+func TestInputsAndWhatIsWantedTravelAsAuthorizationDetails(t *testing.T) {
+	var details string
+	c := against(t, func(w http.ResponseWriter, r *http.Request) {
+		details = r.PostFormValue("authorization_details")
+		saying(http.StatusOK, good)(w, r)
+	})
+	r := ask
+	r.Inputs = map[string]string{"version": "v1.2.3"}
+	r.Narrow = json.RawMessage(`{"github":{"permissions":{"contents":"read"}}}`)
+	if _, err := c.Token(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if want := `[{"type":"stepkey_task","inputs":{"version":"v1.2.3"},"credential":{"github":{"permissions":{"contents":"read"}}}}]`; details != want {
+		t.Errorf("authorization_details = %s, want %s", details, want)
+	}
+	details, r.Narrow = "", json.RawMessage(`{"github":`)
+	if _, err := c.Token(t.Context(), r); err == nil || details != "" {
+		t.Errorf("what is no JSON was sent: %s, %v", details, err)
 	}
 }
 

@@ -15,7 +15,11 @@ import (
 type TokenRequest struct {
 	SubjectToken secret.String // the workload's OIDC token, its audience this exchange
 	Task         string
-	TTL          time.Duration // zero: as long as the task allows. May only shorten
+	TTL          time.Duration     // zero: as long as the task allows. May only shorten
+	Inputs       map[string]string // by the names that the task declares
+	// Narrow is a JSON object of what of the credential is wanted, by its kind:
+	// {"github": {"repositories": ["widget"]}}. Empty: all that the task gives.
+	Narrow json.RawMessage
 	// Key says that this is the same holder as the one who asked with it before, and no
 	// other. nil: the exchange cannot tell, and counts a retry as a second asker.
 	Key *Key
@@ -52,12 +56,8 @@ func (c *Client) Token(ctx context.Context, r TokenRequest) (*Grant, error) {
 		"subject_token_type": {TokenTypeIDToken},
 		"scope":              {r.Task},
 	}
-	if r.TTL > 0 {
-		details, err := json.Marshal([]TaskDetails{{Type: DetailsTypeTask, TTL: r.TTL.String()}})
-		if err != nil {
-			return nil, errors.New("the time to live cannot be written as JSON")
-		}
-		form.Set("authorization_details", string(details))
+	if err := r.narrow(form); err != nil {
+		return nil, err
 	}
 	send := call{path: "/token", form: form, told: r.SubjectToken}
 	if r.Key != nil {
@@ -71,6 +71,23 @@ func (c *Client) Token(ctx context.Context, r TokenRequest) (*Grant, error) {
 		return nil, err
 	}
 	return readGrant(got, r.Task)
+}
+
+// narrow writes down what the request says beside the task's name (RFC 9396).
+func (r TokenRequest) narrow(form url.Values) error {
+	if r.TTL == 0 && len(r.Inputs) == 0 && len(r.Narrow) == 0 {
+		return nil
+	}
+	details := TaskDetails{Type: DetailsTypeTask, Inputs: r.Inputs, Credential: r.Narrow}
+	if r.TTL > 0 {
+		details.TTL = r.TTL.String()
+	}
+	text, err := json.Marshal([]TaskDetails{details})
+	if err != nil {
+		return errors.New("what is wanted of the credential is not JSON")
+	}
+	form.Set("authorization_details", string(text))
+	return nil
 }
 
 // readGrant is strict: half a grant is none, since it could not be ended or

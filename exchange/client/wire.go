@@ -1,5 +1,7 @@
 package client
 
+import "encoding/json"
+
 // The wire types of the exchange, defined once, for this client and for the
 // server. Secrets are plain strings here, since here they are on the wire; both
 // sides wrap them in secret.String before anything else.
@@ -36,6 +38,8 @@ type TokenResponse struct {
 	Scope           string     `json:"scope"`      // the task
 	Lease           Lease      `json:"lease"`
 	Credential      Credential `json:"credential"`
+	// AuthorizationDetails is what was granted (RFC 9396 section 7): one entry.
+	AuthorizationDetails []TaskDetails `json:"authorization_details,omitempty"`
 }
 
 // Lease is the handle of what was given.
@@ -58,8 +62,13 @@ type Credential struct {
 // TaskDetails is the one entry of authorization_details that we know (RFC 9396).
 // It can only narrow what the task allows.
 type TaskDetails struct {
-	Type string `json:"type"`          // DetailsTypeTask
-	TTL  string `json:"ttl,omitempty"` // Go duration: "90s", "5m"
+	Type   string            `json:"type"`             // DetailsTypeTask
+	TTL    string            `json:"ttl,omitempty"`    // Go duration: "90s", "5m"
+	Inputs map[string]string `json:"inputs,omitempty"` // by the names that the task declares
+	// Credential is what of the credential is wanted, by its kind:
+	// {"github": {"permissions": {"contents": "read"}}}.
+	Credential json.RawMessage `json:"credential,omitempty"`
+	Granted    string          `json:"granted,omitempty"` // in an answer: what the credential can do, in words
 }
 
 // Introspection is the answer of POST /introspect (RFC 7662 section 2.2). For a

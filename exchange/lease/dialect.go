@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
 )
@@ -28,6 +27,8 @@ type dialect struct {
 	forUpdate  string // after a SELECT of a row that this transaction will change
 	skipLocked string // after a SELECT of work that nobody else is at
 	lockJob    string // a statement that makes the leases of one job and task wait for each other
+	lockRun    string // a statement that waits for those who hold the same run by shareRun, and they for it
+	shareRun   string
 }
 
 var (
@@ -35,7 +36,9 @@ var (
 	postgres = dialect{
 		goose: goose.DialectPostgres, driver: "pgx", schema: "postgres", numbered: true,
 		forUpdate: " FOR UPDATE", skipLocked: " FOR UPDATE SKIP LOCKED",
-		lockJob: `SELECT pg_advisory_xact_lock(hashtextextended(?, 0))`,
+		lockJob:  `SELECT pg_advisory_xact_lock(hashtextextended(?, 0))`,
+		lockRun:  `SELECT pg_advisory_xact_lock(hashtextextended(?, 0))`,
+		shareRun: `SELECT pg_advisory_xact_lock_shared(hashtextextended(?, 0))`,
 	}
 )
 
@@ -59,13 +62,8 @@ func (d dialect) connect(where string, readOnly bool) (write, read *sql.DB, err 
 		if err != nil {
 			return nil, nil, errors.New("opening the store: the name of the PostgreSQL database is not of the form postgres://user@host/database") // not err: it may quote a password
 		}
-		if readOnly {
-			config.RuntimeParams["default_transaction_read_only"] = "on"
-		}
-		db := stdlib.OpenDB(*config)
-		db.SetMaxOpenConns(postgresConnections)
-		db.SetMaxIdleConns(postgresConnections)
-		return db, db, nil // always the primary: a replica may not know yet which subject tokens are used
+		db := toPrimary(config, readOnly)
+		return db, db, nil
 	}
 	writing := []string{"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(5000)", "trusted_schema(0)"}
 	reading := []string{"busy_timeout(5000)", "trusted_schema(0)", "query_only(1)"}
@@ -96,11 +94,7 @@ func sqliteName(path string, pragmas []string) string {
 
 // A session runs statements, on a pool or in a transaction, in the engine's spelling.
 type session struct {
-	on interface {
-		ExecContext(context.Context, string, ...any) (sql.Result, error)
-		QueryContext(context.Context, string, ...any) (*sql.Rows, error)
-		QueryRowContext(context.Context, string, ...any) *sql.Row
-	}
+	on statements
 	dialect
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/policy"
 )
 
 // A State is where a lease is in its life. A lease only moves forward.
@@ -62,6 +63,8 @@ type Lease struct {
 	Attempt    int    // which time the run is run, 0 where unknown
 	JobID      string // the issuer's id of the job, may be empty
 	Holder     string // RFC 7638 thumbprint of the key that asked, empty for none
+	Until      policy.Until
+	Step       int // the number of the step it ends with; 0 while not known, FellBack
 
 	Created   time.Time
 	IssueBy   time.Time // the latest moment at which Issue may still be in flight
@@ -92,6 +95,7 @@ const (
 	ByDeadline   = "its time was over"
 	ByJob        = "the holder's job gave back all it held"
 	ByJobOver    = "its job was over"
+	ByStepOver   = "its step was over"
 	ByClientGone = "the client went away before the answer"
 	ByNoRecord   = "its activation could not be written down"
 	ByIssueFault = "the backend's answer to the order was lost or wrong"
@@ -99,4 +103,5 @@ const (
 	ByRerun      = "a newer attempt of its run asked"
 	ByOperator   = "an operator ended it"
 	ByTripwire   = "somebody else in its job asked for the same task"
+	ByAccessGone = "the App lost access to its repository"
 )

@@ -14,7 +14,7 @@ import (
 // ErrUnknown: there is no such lease.
 var ErrUnknown = errors.New("there is no such lease")
 
-const columns = `id, state, task, backend, granted, issuer, job, job_name, repository, run, attempt, job_id, holder,
+const columns = `id, state, task, backend, granted, issuer, job, job_name, repository, run, attempt, job_id, holder, until, step,
 	created_at, issue_by, ends_at, dies_at, revocable, attempts, ended_at, reason, handle`
 
 // ByToken finds the lease that a lease token is the handle of.
@@ -104,18 +104,23 @@ func (s *Store) LiveBackends(ctx context.Context) ([]string, error) {
 // forgetAtOnce bounds one deletion, so that forgetting never holds up issuing.
 const forgetAtOnce = 1000
 
-// Forget drops used subject tokens that no verifier would accept any more, and
-// leases that ended before the moment given, in batches. The audit log stays: it is
-// what remains of them. It returns how many rows went.
+// Forget drops used subject tokens that no verifier would accept any more, notes
+// about jobs that have none left, and leases that ended before the moment given, in
+// batches. The audit log stays: it is what remains of them. It returns how many rows
+// went.
 func (s *Store) Forget(ctx context.Context, endedBefore time.Time) (int, error) {
 	tokens, err := s.drop(ctx, `DELETE FROM used_tokens WHERE (issuer, jti) IN (
 		SELECT issuer, jti FROM used_tokens WHERE expires_at < ? LIMIT ?)`, s.now())
 	if err != nil {
 		return tokens, err
 	}
+	over, err := s.forgetOver(ctx)
+	if err != nil {
+		return tokens + over, err
+	}
 	leases, err := s.drop(ctx, `DELETE FROM leases WHERE id IN (
 		SELECT id FROM leases WHERE due_at IS NULL AND ended_at < ? LIMIT ?)`, endedBefore)
-	return tokens + leases, err
+	return tokens + over + leases, err
 }
 
 func (s *Store) drop(ctx context.Context, statement string, before time.Time) (int, error) {
@@ -203,7 +208,7 @@ func scan(rows *sql.Rows) (Lease, []byte, error) {
 	var created, issueBy, endsAt, diesAt int64
 	var ended sql.NullInt64
 	var sealed []byte
-	err := rows.Scan(&l.ID, &l.State, &l.Task, &l.Backend, &l.Granted, &l.Issuer, &l.Job, &l.JobName, &l.Repository, &l.Run, &l.Attempt, &l.JobID, &l.Holder,
+	err := rows.Scan(&l.ID, &l.State, &l.Task, &l.Backend, &l.Granted, &l.Issuer, &l.Job, &l.JobName, &l.Repository, &l.Run, &l.Attempt, &l.JobID, &l.Holder, &l.Until, &l.Step,
 		&created, &issueBy, &endsAt, &diesAt, &l.Revocable, &l.Attempts, &ended, &l.Reason, &sealed)
 	if err != nil {
 		return Lease{}, nil, fmt.Errorf("reading a lease: %w", err)

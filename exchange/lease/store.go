@@ -86,7 +86,12 @@ func connect(where string, keys *Keys, o Options) (*Store, error) {
 func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
 
 // reading is for what belongs to no transaction.
-func (s *Store) reading() session { return session{s.read, s.speak} }
+func (s *Store) reading() session {
+	if s.speak.driver != postgres.driver {
+		return session{s.read, s.speak}
+	}
+	return session{inTime{s.read, eachBounded}, s.speak}
+}
 
 // Ready reports whether the store can take a lease right now: it can be written to.
 // It changes nothing.
@@ -120,13 +125,19 @@ func (s *Store) migrate(ctx context.Context) error {
 	return nil
 }
 
-// transact runs what in one transaction; any error undoes all of it.
+// transact runs what in one transaction; any error undoes all of it, and so does
+// PostgreSQL's not answering in time.
 func (s *Store) transact(ctx context.Context, doing string, what func(session) error) error {
+	if s.speak.driver == postgres.driver {
+		bounded, done := context.WithTimeout(ctx, answerWithin)
+		defer done()
+		ctx = bounded
+	}
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	if err := what(session{tx, s.speak}); err != nil {
+	if err := what(session{inTime{tx, func(context.Context) context.Context { return ctx }}, s.speak}); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", doing, err), undone(tx))
 	}
 	if err := tx.Commit(); err != nil {

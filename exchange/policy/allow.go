@@ -69,12 +69,10 @@ func (r *reader) allow(n yamlfile.Node) []entry {
 func (r *reader) entry(n yamlfile.Node) entry {
 	var b entryBlock
 	r.decode(n, &b)
-	e := entry{rule: place(n)}
+	e := entry{rule: place(n), kind: r.issuerKind(b.Issuer)}
 	e.conditions = append(e.conditions, r.issuer(b.Issuer))
 	e.conditions = append(e.conditions, r.claims(b.Claims)...)
-	if b.When.Exists() {
-		r.refuse(b.When, "conditions in CEL are not supported by this version; use exact claims")
-	}
+	e.conditions = append(e.conditions, r.when(b.When, e.kind)...)
 	r.pinned(b)
 	return e
 }
@@ -85,6 +83,14 @@ func (r *reader) issuer(n yamlfile.Node) condition {
 		r.refuse(n, "no issuer %s is configured (configured: %s)", yamlfile.Quote(name), r.issuerNames())
 	}
 	return issuedBy{issuer: name, place: place(n)}
+}
+
+func (r *reader) issuerKind(n yamlfile.Node) string {
+	var name string
+	if n.Decode(&name) != nil {
+		return ""
+	}
+	return r.kindOf(name)
 }
 
 // kindOf returns the kind of a configured issuer, and "" of any other.
@@ -118,11 +124,11 @@ func (r *reader) pinned(b entryBlock) {
 	}
 	has := func(claim string) bool { return b.Claims.Get(claim).Exists() }
 	if !slices.ContainsFunc(k.pins, has) {
-		r.refuse(b.Claims, "nothing is pinned by id, and names can be given to others; add %s", strings.Join(k.pins, " or "))
+		r.find("unpinned", b.Claims, "nothing is pinned by id, and names can be given to others; add %s", strings.Join(k.pins, " or "))
 	}
 	for _, claim := range k.required {
 		if !has(claim) {
-			r.refuse(b.Claims, "%s is not listed; name the events that may use the task, as %s: [push]", claim, claim)
+			r.find("events-open", b.Claims, "%s is not listed; name the events that may use the task, as %s: [push]", claim, claim)
 		}
 	}
 }
@@ -148,7 +154,7 @@ var claimName = regexp.MustCompile(`\A[!-~]{1,128}\z`)
 
 func (r *reader) claimName(n yamlfile.Node, claim string) {
 	if why := never(claim); why != "" {
-		r.refuse(n, "%s may not be matched: %s", claim, why)
+		r.find(neverRule(claim), n, "%s may not be matched: %s", claim, why)
 	} else if !claimName.MatchString(claim) {
 		r.refuse(n, "%s is no name of a claim", yamlfile.Quote(claim))
 	}
@@ -189,7 +195,7 @@ func badValue(claim, value string) string {
 	case strings.Contains(value, "*"):
 		return "matches are exact: * stands for itself and matches nothing else; list the values"
 	case strings.Contains(value, "${"):
-		return "expressions (${…}) are not supported by this version; write the value out"
+		return "a claim's value holds no expression (${…}); write the value out, or say it as when: claims." + claim + " == …"
 	case strings.HasPrefix(claim, listPrefix) && strings.Contains(value, ","):
 		return "a property's values are matched one by one; list them: [a, b]"
 	case namesID(claim) && !isID(value):

@@ -48,7 +48,7 @@ func TestAWorkloadThatHoldsEverythingGetsTheWholeTask(t *testing.T) {
 	grant.Scope = nil
 	want := policy.Grant{
 		Task: "publish-release", Purpose: "Upload the assets of a tagged release of acme/widget.",
-		Backend: "github", TTL: 10 * time.Minute, PerJob: 1, Rule: "publish-release.yaml:4",
+		Backend: "github", TTL: 10 * time.Minute, PerJob: 1, Until: policy.UntilJob, Rule: "publish-release.yaml:4",
 	}
 	if diff := cmp.Diff(want, grant); diff != "" || scope != "contents: write on acme/widget" {
 		t.Errorf("%s%s", scope, diff)

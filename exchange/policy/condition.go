@@ -11,20 +11,30 @@ import (
 // say things about a workload is another implementation and another key of the
 // task file, and nothing else changes.
 type condition interface {
-	// unmet returns nil where the condition holds for w, else what was missed. What
-	// cannot be decided is unmet.
-	unmet(w identity.Workload) *Miss
+	// unmet returns nil where the condition holds, else what was missed. What cannot be
+	// decided is unmet.
+	unmet(facts) *Miss
+}
+
+// facts are what conditions and expressions speak of: who asks, and what was given with
+// the request.
+type facts struct {
+	identity.Workload
+	inputs map[string]any // string or int64, by name, defaults included
+	// wrongInputs: they do not fit the task, and whatever holds, nothing is given.
+	wrongInputs bool
 }
 
 // entry is one entry of allow: everything in it must hold.
 type entry struct {
 	rule       string // its place: "publish-release.yaml:5"
+	kind       string // of its issuer
 	conditions []condition
 }
 
-func (e entry) unmet(w identity.Workload) *Miss {
+func (e entry) unmet(f facts) *Miss {
 	for _, c := range e.conditions {
-		if miss := c.unmet(w); miss != nil {
+		if miss := c.unmet(f); miss != nil {
 			miss.Entry = e.rule
 			return miss
 		}
@@ -38,11 +48,11 @@ type issuedBy struct {
 	place  string
 }
 
-func (c issuedBy) unmet(w identity.Workload) *Miss {
-	if w.Issuer == c.issuer {
+func (c issuedBy) unmet(f facts) *Miss {
+	if f.Issuer == c.issuer {
 		return nil
 	}
-	return &Miss{Claim: "issuer", Wanted: []string{c.issuer}, Saw: w.Issuer, Present: w.Issuer != "", Place: c.place}
+	return &Miss{Claim: "issuer", Wanted: []string{c.issuer}, Saw: f.Issuer, Present: f.Issuer != "", Place: c.place}
 }
 
 // claimIs holds where a claim equals one of some values.
@@ -52,8 +62,8 @@ type claimIs struct {
 	place  string
 }
 
-func (c claimIs) unmet(w identity.Workload) *Miss {
-	saw, present := w.Claims.Text(c.claim)
+func (c claimIs) unmet(f facts) *Miss {
+	saw, present := f.Claims.Text(c.claim)
 	if present && c.matches(saw) {
 		return nil
 	}

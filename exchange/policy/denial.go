@@ -30,10 +30,13 @@ type Denial struct {
 type Miss struct {
 	Entry   string   // the entry's place: "publish-release.yaml:5"
 	Place   string   // the place of what did not hold: "publish-release.yaml:9"
-	Claim   string   // the claim's name, or "issuer"
+	Claim   string   // the claim's name, or "issuer", or "when"
 	Wanted  []string // any of these
 	Saw     string   // what the workload has; empty where it has none
 	Present bool     // false: the claim is absent, or is no text, number or boolean
+	// When is the expression, where Claim is "when": it was false, or there is a Fault,
+	// which says why it could not be decided. Then Saw has in words what it read.
+	When, Fault string
 }
 
 func (d *Denial) Error() string {
@@ -55,11 +58,25 @@ func (d *Denial) Reason() string {
 // String is one Miss in words: "publish-release.yaml:9: event_name is
 // "pull_request", wanted "push" or "release"".
 func (m Miss) String() string {
+	if m.When != "" {
+		return m.whenString()
+	}
 	saw := "absent"
 	if m.Present {
 		saw = yamlfile.Quote(m.Saw)
 	}
 	return fmt.Sprintf("%s: %s is %s, wanted %s", m.Place, m.Claim, saw, anyOf(m.Wanted))
+}
+
+func (m Miss) whenString() string {
+	reason := " is false"
+	if m.Fault != "" {
+		reason = " cannot be decided: " + m.Fault
+	}
+	if m.Saw != "" {
+		reason += " (" + m.Saw + ")"
+	}
+	return fmt.Sprintf("%s: when: %s%s", m.Place, shown(strings.Join(strings.Fields(m.When), " ")), reason)
 }
 
 // anyOf lists a few values and counts the rest.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/identity"
@@ -15,7 +16,7 @@ import (
 type fakeGitHub struct{}
 
 type fakeScope struct {
-	Owner        string            `yaml:"owner,required"`
+	Owner        string            `yaml:"owner"`
 	Repositories []string          `yaml:"repositories"`
 	IDs          []int64           `yaml:"repository_ids"`
 	Permissions  map[string]string `yaml:"permissions,required"`
@@ -32,6 +33,11 @@ func (fakeGitHub) Scope(b backend.Block) (backend.Scope, error) {
 		}
 	}
 	return s, nil
+}
+
+// Lifetimes are those of GitHub's tokens.
+func (fakeGitHub) Lifetimes() (sensible, longest time.Duration) {
+	return 15 * time.Minute, time.Hour
 }
 
 func (s fakeScope) Covers(other backend.Scope) bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -85,6 +86,93 @@ func BenchmarkLoad(b *testing.B) {
 		b.Run(fmt.Sprintf("%d-tasks", n), func(b *testing.B) {
 			files := manyTasks(n)
 			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := policy.Load(files, check()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// FuzzWhen: no expression makes the policy panic, cost more than it may, or let in whom
+// the pins do not let in.
+func FuzzWhen(f *testing.F) {
+	for _, seed := range []string{
+		`claims.ref.startsWith("refs/tags/v")`, `has(claims.environment) && claims.environment == "release"`, `claims["team"] == "x"`,
+		`[1,2,3].all(a, [1,2,3].exists(b, a == b))`, `claims.ref.matches("^(a+)+$")`, `inputs.version == claims.ref`, `"x" in claims`,
+		`.claims.sub == ""`, `claims.exists(c, c == "sub")`, `size(claims.ref + claims.ref) > 3`, `{"a": claims.ref}["a"] == ""`,
+		`duration("1h") > duration("1m")`, `type(claims.ref) == string`, `dyn(claims).ref == ""`, `true`, `(`, `"\u0000"`, `1/0 == 1`,
+	} {
+		f.Add(seed)
+	}
+	who := release(identity.Claims{"ref": strings.Repeat("ab/", 3000)})
+	stranger := release(identity.Claims{"repository_id": "1"})
+	f.Fuzz(func(t *testing.T, when string) {
+		file := strings.Replace(string(taskOf("", "version: {pattern: 'v[0-9.]+', example: v1}", plainBlock)), "credential:", "    when: "+quoted(when)+"\ncredential:", 1)
+		set, err := policy.Load(fstest.MapFS{"t.yaml": {Data: []byte(file)}}, check())
+		if err != nil {
+			fitForTerminal(t, err)
+			return
+		}
+		asked := policy.Asked{Task: "t", Inputs: map[string]string{"version": "v1"}}
+		_, first := set.Authorize(who, asked)
+		_, again := set.Authorize(who, asked)
+		if (first == nil) != (again == nil) {
+			t.Errorf("%q is decided in two ways", when)
+		}
+		if _, err := set.Authorize(stranger, asked); err == nil {
+			t.Errorf("%q lets a stranger in", when)
+		}
+	})
+}
+
+// quoted is any text in the double quotes of YAML.
+func quoted(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			fmt.Fprintf(&b, `\U%08X`, r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return `"` + b.String() + `"`
+}
+
+func setOrNone(file []byte) *policy.Set {
+	set, _ := policy.Load(fstest.MapFS{"t.yaml": {Data: file}}, check())
+	return set
+}
+
+// manyConditions gives each of n tasks a condition, an input and a block to fill.
+func manyConditions(n int) fstest.MapFS {
+	files := manyTasks(n)
+	for name, file := range files {
+		text := strings.Replace(string(file.Data), "allow:", "inputs:\n  version: {pattern: 'v[0-9]+\\.[0-9]+\\.[0-9]+', example: v1.2.3}\nallow:", 1)
+		text = strings.Replace(text, "credential:", "    when: claims.ref == \"refs/tags/\" + inputs.version && has(claims.environment)\ncredential:", 1)
+		files[name] = &fstest.MapFile{Data: []byte(strings.Replace(text, "[widget]", `["widget-${inputs.version}"]`, 1))}
+	}
+	return files
+}
+
+func BenchmarkAuthorizeWhen(b *testing.B) {
+	set, err := policy.Load(manyConditions(10_000), check())
+	if err != nil {
+		b.Fatal(err)
+	}
+	who := release(identity.Claims{"repository_id": "5001"})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := set.Authorize(who, policy.Asked{Task: "task-5000", Inputs: map[string]string{"version": "v1.2.3"}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkLoad10000(b *testing.B) {
+	for name, files := range map[string]fstest.MapFS{"plain": manyTasks(10_000), "conditions": manyConditions(10_000)} {
+		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				if _, err := policy.Load(files, check()); err != nil {
 					b.Fatal(err)

@@ -30,34 +30,70 @@ type Check struct {
 // Hidden files, *.test.yaml and files of other kinds are not read. The error joins
 // every fault of every file as *yamlfile.Error, in file order; then there is no Set.
 func Load(fsys fs.FS, c Check) (*Set, error) {
-	names, err := taskFiles(fsys)
+	set, faults, err := readTasks(fsys, c)
 	if err != nil {
 		return nil, err
-	}
-	set := &Set{tasks: make(map[string]Task, len(names))}
-	var faults []error
-	for _, name := range names {
-		data, err := fs.ReadFile(fsys, name)
-		if err != nil {
-			faults = append(faults, &yamlfile.Error{File: name, Message: fmt.Sprintf("reading the task file: %v", err)})
-			continue
-		}
-		task, wrong := readTask(name, data, c)
-		if before, twice := set.tasks[task.Name]; twice {
-			wrong = append(wrong, &yamlfile.Error{File: name, Line: 1, Column: 1,
-				Message: fmt.Sprintf("task %s is already in %s", yamlfile.Quote(task.Name), before.File)})
-		}
-		if len(wrong) > 0 {
-			faults = append(faults, inOrder(wrong)...)
-			continue
-		}
-		set.tasks[task.Name] = task
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
 	return set, nil
 }
+
+// Lint reads as Load does and says everything there is to say about the files: errors,
+// warnings and what they accept, in file order. There is no Set where one of them is an
+// error. err means that there is nothing to say, because the folder cannot be read.
+func Lint(fsys fs.FS, c Check) (*Set, []Finding, error) {
+	set, faults, err := readTasks(fsys, c)
+	if alone := yamlfile.Faults(err); len(alone) > 0 {
+		return nil, []Finding{findingOf(alone[0], "")}, nil
+	}
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(faults) > 0:
+		return nil, set.found, nil
+	}
+	return set, set.found, nil
+}
+
+// readTasks returns the set of those files that are good, and the faults of the others.
+func readTasks(fsys fs.FS, c Check) (*Set, []error, error) {
+	names, err := taskFiles(fsys)
+	if err != nil {
+		return nil, nil, err
+	}
+	set := &Set{tasks: make(map[string]Task, len(names))}
+	var faults []error
+	for _, name := range names {
+		task, read := readTaskFile(fsys, name, c)
+		if before, twice := set.tasks[task.Name]; twice {
+			read.faults = append(read.faults, &yamlfile.Error{File: name, Line: 1, Column: 1,
+				Message: fmt.Sprintf("task %s is already in %s", yamlfile.Quote(task.Name), before.File)})
+		}
+		set.found = append(set.found, read.findings()...)
+		if len(read.faults) > 0 {
+			faults = append(faults, inOrder(read.faults)...)
+			continue
+		}
+		set.tasks[task.Name] = task
+	}
+	return set, faults, nil
+}
+
+// readTaskFile is readTask of a file, which may be gone or closed to us by now.
+func readTaskFile(fsys fs.FS, name string, c Check) (Task, *reader) {
+	data, err := fs.ReadFile(fsys, name)
+	if err != nil {
+		fault := &yamlfile.Error{File: name, Message: fmt.Sprintf("reading the task file: %v", err)}
+		return Task{}, &reader{file: name, faults: []*yamlfile.Error{fault}}
+	}
+	return readTask(name, data, c)
+}
+
+// Findings are the warnings about the files of the set, and what they accept, in file
+// order.
+func (s *Set) Findings() []Finding { return slices.Clone(s.found) }
 
 // taskFiles returns the names of the task files, sorted. A folder inside is a
 // fault and not skipped: its tasks would be missing without a word.

@@ -8,17 +8,23 @@
 // all: one faulty file refuses the lot, so that the exchange goes on with the last
 // good Set and never with half of a new one. A request takes one Set and keeps it.
 //
-// Matching is exact, byte by byte, on verified claims. There are no patterns, no
-// case folding and no defaults: a claim that is missing, or of a type that has no
-// text, never matches. The one special case are claims whose names begin with
-// repo_property_: GitHub joins the values of a multi-select property with commas,
+// What claims lists is matched exactly, byte by byte, on verified claims. There are no
+// patterns in it, no case folding and no defaults: a claim that is missing, or of a type
+// that has no text, never matches. The one special case are claims whose names begin
+// with repo_property_: GitHub joins the values of a multi-select property with commas,
 // so such a claim matches if one of its comma-separated elements equals a wanted
 // value, whole; "prod" is not in "nonprod,x".
+//
+// Conditions in CEL (when) come on top of that and can only let fewer in: see cel.go. A
+// block may hold expressions, too; what comes of them is text that can mean one name,
+// and the backend reads the result: see template.go. What is asked for may only narrow,
+// which the backend's Covers decides: see narrow.go.
 //
 // It knows no HTTP, no SQL and no backend, only what a backend's Scope is.
 package policy
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -34,17 +40,26 @@ type Task struct {
 	Purpose string
 	File    string // the task file's name
 	Backend string // the key under credential
-	Scope   backend.Scope
-	TTL     time.Duration // the most a lease of it lasts
-	PerJob  int           // the most live leases of it that one job may hold
+	// Scope is what the credential can do. Of a Templated task it is only an example,
+	// made of sample values: what a workload gets comes of its claims and inputs.
+	Scope     backend.Scope
+	Templated bool
+	Inputs    []Input       // in file order
+	TTL       time.Duration // the most a lease of it lasts
+	PerJob    int           // the most live leases of it that one job may hold
+	Until     Until         // whose end ends a lease of it
+	Require   Required      // what is asked of the CI system at each exchange
 
-	allow []entry
+	allow    []entry
+	scoper   Scoper
+	template template
 }
 
 // A Set is one generation of tasks. Immutable, safe for concurrent use. The zero
 // Set knows no task.
 type Set struct {
 	tasks map[string]Task
+	found []Finding // warnings and what is accepted, in file order
 }
 
 // Tasks returns all tasks, sorted by name.
@@ -64,31 +79,37 @@ func (s *Set) Authorize(w identity.Workload, asked Asked) (Grant, error) {
 	if !ok {
 		return Grant{}, &UnknownTask{Task: asked.Task}
 	}
-	admitted, misses := task.admit(w)
+	f := facts{Workload: w}
+	inputs, wrong := task.read(asked.Inputs)
+	f.inputs, f.wrongInputs = inputs, wrong != ""
+	admitted, misses := task.admit(f)
 	if admitted == nil {
 		return Grant{}, &Denial{Task: task.Name, Misses: misses}
 	}
-	ttl, why := task.narrow(asked.TTL)
-	if why != "" {
+	ttl, why := task.life(asked.TTL)
+	scope, whyScope := task.granted(f, asked.Narrow)
+	if why := cmp.Or(wrong, why, whyScope); why != "" {
 		return Grant{}, &Denial{Task: task.Name, Asked: why}
 	}
 	return Grant{
 		Task:    task.Name,
 		Purpose: task.Purpose,
 		Backend: task.Backend,
-		Scope:   task.Scope,
+		Scope:   scope,
 		TTL:     ttl,
 		PerJob:  task.PerJob,
+		Until:   task.Until,
+		Require: task.Require,
 		Rule:    admitted.rule,
 	}, nil
 }
 
 // admit returns the first entry of allow in which everything holds, or what was
 // missed in each.
-func (t Task) admit(w identity.Workload) (*entry, []Miss) {
+func (t *Task) admit(f facts) (*entry, []Miss) {
 	var misses []Miss
 	for i := range t.allow {
-		miss := t.allow[i].unmet(w)
+		miss := t.allow[i].unmet(f)
 		if miss == nil {
 			return &t.allow[i], nil
 		}
@@ -97,17 +118,14 @@ func (t Task) admit(w identity.Workload) (*entry, []Miss) {
 	return nil, misses
 }
 
-// narrow takes what was asked where it is narrower than the task. What is wider is
-// refused, not cut: whoever asked for it would count on it.
-func (t Task) narrow(asked time.Duration) (ttl time.Duration, why string) {
+// Gives says in words what the task gives. What a templated one gives is not known
+// before somebody asks.
+func (t Task) Gives() string {
 	switch {
-	case asked == 0:
-		return t.TTL, ""
-	case asked > t.TTL:
-		return 0, "a lifetime of " + span(asked) + " was asked for; the task gives at most " + span(t.TTL) + ", and asking may only narrow"
-	case asked < minTTL:
-		return 0, "a lifetime of " + span(asked) + " was asked for; the least is " + span(minTTL)
-	default:
-		return asked, ""
+	case t.Scope == nil:
+		return "nothing"
+	case t.Templated:
+		return "by claims and inputs, such as " + t.Scope.String()
 	}
+	return t.Scope.String()
 }

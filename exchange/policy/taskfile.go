@@ -11,6 +11,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"cel.dev/cel-go/cel"
+
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -27,44 +29,71 @@ const (
 type taskFile struct {
 	Task       yamlfile.Node `yaml:"task,required"`
 	Purpose    yamlfile.Node `yaml:"purpose,required"`
+	Inputs     yamlfile.Node `yaml:"inputs"`
 	Allow      yamlfile.Node `yaml:"allow,required"`
 	Credential yamlfile.Node `yaml:"credential,required"`
 	Limits     yamlfile.Node `yaml:"limits,required"`
+	Require    yamlfile.Node `yaml:"require"`
+	Accept     yamlfile.Node `yaml:"accept"`
 }
 
 type limitsBlock struct {
 	TTL    yamlfile.Node `yaml:"ttl,required"`
 	PerJob yamlfile.Node `yaml:"per_job"`
+	Until  yamlfile.Node `yaml:"until"`
 	Uses   yamlfile.Node `yaml:"uses"`
 }
 
-// reader reads one task file and collects its faults.
+// reader reads one task file and collects its faults, and what is good and fragile.
 type reader struct {
 	Check
-	file   string
-	faults []*yamlfile.Error
+	file     string
+	declared []Input  // the task's inputs, which expressions may read
+	env      *cel.Env // of its expressions; nil until there is one
+	faults   []*yamlfile.Error
+	doubts   []*yamlfile.Error
+
+	accepted []Finding
 }
 
-// readTask returns the task of one file, which is only good without faults.
-func readTask(file string, data []byte, c Check) (Task, []*yamlfile.Error) {
+// readTask returns the task of one file, which is only good without faults, and what
+// its reader found.
+func readTask(file string, data []byte, c Check) (Task, *reader) {
+	r := &reader{Check: c, file: file}
 	root, err := yamlfile.Parse(file, data)
 	if err != nil {
-		return Task{}, yamlfile.Faults(err)
+		r.faults = yamlfile.Faults(err)
+		return Task{}, r
 	}
-	r := &reader{Check: c, file: file}
 	var f taskFile
 	r.decode(root, &f)
 	task := Task{File: file}
 	task.Name = r.name(f.Task)
 	task.Purpose = r.purpose(f.Purpose)
+	r.declared = r.inputs(f.Inputs)
+	task.Inputs = r.declared
 	task.allow = r.allow(f.Allow)
-	task.Backend, task.Scope = r.credential(f.Credential)
-	task.TTL, task.PerJob = r.limits(f.Limits)
-	return task, r.faults
+	task.Require = r.require(f.Require, task.allow)
+	r.credential(f.Credential, &task)
+	task.TTL, task.PerJob, task.Until = r.limits(f.Limits)
+	r.lint(root)
+	r.accept(f.Accept)
+	return task, r
 }
 
 func (r *reader) refuse(n yamlfile.Node, format string, args ...any) {
 	r.faults = append(r.faults, n.Errorf(format, args...))
+}
+
+// find says that n breaks a rule of the linter, which decides how bad that is.
+func (r *reader) find(rule string, n yamlfile.Node, format string, args ...any) {
+	fault := n.Errorf(format, args...)
+	fault.Rule = rule
+	if ruleNamed(rule).Severity == Warning {
+		r.doubts = append(r.doubts, fault)
+	} else {
+		r.faults = append(r.faults, fault)
+	}
 }
 
 // decode reports whether v could be read. Of an absent node nothing is read and
@@ -116,26 +145,43 @@ func printable(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
-// credential reads the one backend's block, with the backend's own eyes.
-func (r *reader) credential(n yamlfile.Node) (string, backend.Scope) {
+// credential reads the one backend's block, with the backend's own eyes. A block with
+// expressions is read as it would be for a sample of who may have the task, so that what
+// is wrong with it by itself is found now.
+func (r *reader) credential(n yamlfile.Node, task *Task) {
 	if !n.Exists() {
-		return "", nil
+		return
 	}
 	keys := n.Keys()
 	if len(keys) != 1 {
 		r.refuse(n, "credential must name exactly one backend and its block, as github: {…}; found %d", len(keys))
-		return "", nil
+		return
 	}
 	kind, block := keys[0], n.Get(keys[0])
 	scoper, ok := r.Backends[kind]
 	if !ok {
 		r.refuse(n.Key(kind), "no backend %s is configured (configured: %s)", yamlfile.Quote(kind), listed(r.Backends))
-		return "", nil
+		return
 	}
-	if r.refuseTemplates(block) {
-		return "", nil
+	faults := len(r.faults)
+	task.Backend, task.scoper = kind, scoper
+	task.template, task.Templated = r.template(block, task.allow)
+	if len(r.faults) > faults || (task.Templated && len(task.allow) == 0) {
+		return
 	}
-	scope, err := scoper.Scope(block)
+	block, none := task.template.fill(task.sample())
+	if none != nil {
+		r.refuse(none.at, "for somebody who may have the task, as an example, %s", none.why)
+		return
+	}
+	if !task.Templated {
+		task.template = template{block: block}
+	}
+	task.Scope = r.scope(kind, block)
+}
+
+func (r *reader) scope(kind string, block backend.Block) backend.Scope {
+	scope, err := r.Backends[kind].Scope(block)
 	faults := yamlfile.Faults(err)
 	switch {
 	case len(faults) > 0:
@@ -145,31 +191,10 @@ func (r *reader) credential(n yamlfile.Node) (string, backend.Scope) {
 	case scope == nil:
 		r.refuse(block, "the backend %s gave no scope for this block", kind)
 	}
-	return kind, scope
+	return scope
 }
 
-// refuseTemplates refuses ${ in every text of a block, keys included. Handed to a
-// backend as it stands, it would be taken for a name.
-func (r *reader) refuseTemplates(n yamlfile.Node) (found bool) {
-	var text string
-	if !n.IsList() && !n.IsMapping() && n.Decode(&text) == nil && strings.Contains(text, "${") {
-		r.refuse(n, "expressions (${…}) are not supported by this version; write the value out")
-		return true
-	}
-	for _, key := range n.Keys() {
-		if strings.Contains(key, "${") {
-			r.refuse(n.Key(key), "expressions (${…}) are not supported by this version; write the key out")
-			found = true
-		}
-		found = r.refuseTemplates(n.Get(key)) || found
-	}
-	for _, item := range n.Items() {
-		found = r.refuseTemplates(item) || found
-	}
-	return found
-}
-
-func (r *reader) limits(n yamlfile.Node) (ttl time.Duration, perJob int) {
+func (r *reader) limits(n yamlfile.Node) (ttl time.Duration, perJob int, until Until) {
 	var l limitsBlock
 	r.decode(n, &l)
 	perJob = 1
@@ -182,7 +207,7 @@ func (r *reader) limits(n yamlfile.Node) (ttl time.Duration, perJob int) {
 	if l.Uses.Exists() {
 		r.refuse(l.Uses, "only a gateway can count uses; this version hands the credential out")
 	}
-	return ttl, perJob
+	return ttl, perJob, r.until(l.Until)
 }
 
 // span writes a duration as people do: 10m, and not 10m0s.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/stepkey/stepkey/exchange"
 	"github.com/stepkey/stepkey/exchange/client"
@@ -98,9 +96,13 @@ var known = map[string]bool{
 	"token": true, "token_type_hint": true, "client_id": true, "client_secret": true,
 }
 
-// taskName is the form of every task's name, as policy has it. What is of another
-// form is refused here, before it is written down anywhere.
-var taskName = regexp.MustCompile(`\A[a-z][a-z0-9-]{0,62}\z`)
+// taskName is the form of every task's name, as policy has it, and of owner/name: before
+// those that a repository keeps itself, as GitHub has them. What is of another form is
+// refused here, before it is written down anywhere.
+var taskName = regexp.MustCompile(`\A(?:[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}:)?[a-z][a-z0-9-]{0,62}\z`)
+
+// noRepository are names that GitHub gives to none.
+var noRepository = regexp.MustCompile(`(?i)/\.{1,2}:|\.git:`)
 
 // tokenRequest reads RFC 8693 section 2.1. audience and resource name where the
 // credential will be used; the task settles that, so they change nothing here.
@@ -123,42 +125,12 @@ func (f form) tokenRequest() (exchange.Request, error) {
 		return none, &badRequest{http.StatusBadRequest, client.CodeInvalidScope, "scope is missing; it names the task, such as publish-release"}
 	case strings.ContainsAny(f["scope"], " \t\r\n"):
 		return none, &badRequest{http.StatusBadRequest, client.CodeInvalidScope, "scope names one task; ask for each in a request of its own, with a subject token of its own"}
-	case !taskName.MatchString(f["scope"]):
-		return none, &badRequest{http.StatusBadRequest, client.CodeInvalidScope, "scope is no task's name; those are lower-case letters, digits and hyphens, such as publish-release"}
+	case !taskName.MatchString(f["scope"]) || noRepository.MatchString(f["scope"]):
+		return none, &badRequest{http.StatusBadRequest, client.CodeInvalidScope, "scope is no task's name; those are lower-case letters, digits and hyphens, such as publish-release, or acme/widget:publish-release for one that a repository keeps"}
 	}
-	ttl, err := narrowed(f["authorization_details"])
-	if err != nil {
+	r := exchange.Request{SubjectToken: secret.New(f["subject_token"]), Task: f["scope"]}
+	if err := narrowed(f["authorization_details"], &r); err != nil {
 		return none, err
 	}
-	return exchange.Request{SubjectToken: secret.New(f["subject_token"]), Task: f["scope"], TTL: ttl}, nil
-}
-
-// narrowed reads authorization_details (RFC 9396): nothing, or a list of the one
-// entry that we know. An entry or member that we do not know is refused, as section
-// 5 asks: it might have been meant to narrow.
-func narrowed(text string) (time.Duration, error) {
-	if text == "" {
-		return 0, nil
-	}
-	var entries []client.TaskDetails
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&entries); err != nil || d.More() {
-		return 0, badDetails(`authorization_details must be a JSON list such as [{"type":%q,"ttl":"5m"}], with no other members`, client.DetailsTypeTask)
-	}
-	if len(entries) != 1 || entries[0].Type != client.DetailsTypeTask {
-		return 0, badDetails("authorization_details must hold one entry, of type %s", client.DetailsTypeTask)
-	}
-	if entries[0].TTL == "" {
-		return 0, nil
-	}
-	ttl, err := time.ParseDuration(entries[0].TTL)
-	if err != nil || ttl <= 0 {
-		return 0, badDetails(`the ttl in authorization_details must be a positive duration such as "90s" or "5m"`)
-	}
-	return ttl, nil
-}
-
-func badDetails(format string, args ...any) error {
-	return &badRequest{http.StatusBadRequest, "invalid_authorization_details", fmt.Sprintf(format, args...)}
+	return r, nil
 }

@@ -40,6 +40,7 @@ type Server struct {
 	Ready    func(context.Context) error // nil when a lease could be taken right now
 	Metrics  http.Handler                // served to the operator; nil for none
 	GitHub   *GitHubWebhook              // nil: no webhook is taken
+	OctoSTS  *OctoSTS                    // nil: clients of octo-sts are not answered
 	Log      *slog.Logger
 }
 
@@ -52,6 +53,9 @@ func (s *Server) Public() http.Handler {
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", s.metadata)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.metadata)
 	mux.HandleFunc("GET /jwks", s.jwks)
+	if s.OctoSTS != nil {
+		mux.HandleFunc("/sts/exchange", s.octoSTS)
+	}
 	if s.GitHub == nil {
 		return safe(mux, maxBody)
 	}

@@ -291,6 +291,20 @@ func TestANarrowerTTLIsTaken(t *testing.T) {
 	}
 }
 
+// RFC 9396 section 7: the answer says what was granted of what was asked for.
+func TestLessOfTheCredentialIsGivenAndSaid(t *testing.T) {
+	sc := stage(t)
+	var given client.TokenResponse
+	sc.post(t, "/token", with(tokenForm(subjectToken(t, sc.job(t, githubsim.JobSpec{}))), "authorization_details", `[{"type":"stepkey_task","ttl":"90s","credential":{"github":{"permissions":{"contents":"read"}}}}]`), &given)
+	if len(given.AuthorizationDetails) != 1 {
+		t.Fatalf("details %v", given.AuthorizationDetails)
+	}
+	d := given.AuthorizationDetails[0]
+	if d.Type != "stepkey_task" || d.TTL != "1m30s" || !strings.HasPrefix(d.Granted, "contents: read on ") || d.Granted != given.Lease.Granted {
+		t.Errorf("details %+v, lease %+v", d, given.Lease)
+	}
+}
+
 func TestTheJobsSubjectTokenEndsWhatItHolds(t *testing.T) {
 	sc := stage(t)
 	j := sc.job(t, githubsim.JobSpec{})

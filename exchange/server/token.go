@@ -31,7 +31,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	if err := s.answer(w, r, http.StatusOK, tokenResponse(given, s.Exchange.Now())); err != nil {
+	response := tokenResponse(given, s.Exchange.Now())
+	response.AuthorizationDetails = granted(request, given.Lease)
+	if err := s.answer(w, r, http.StatusOK, response); err != nil {
 		if err := s.Exchange.Abandon(r.Context(), given); err != nil {
 			s.Log.ErrorContext(r.Context(), "a credential nobody received is not ended yet; the keeper goes on", "lease", given.Lease.ID, "error", err)
 		}

@@ -29,6 +29,9 @@ const hookSecret = "a webhook secret that GitHub signs with"
 // hooked is a scene whose exchange is told of jobs, and can ask about them.
 type hooked struct {
 	*scene
+	app        githubsim.App // that is told and asks
+	installed  int64
+	forgotten  []int64 // installations; read it only after an answer
 	hook       *githubsim.Webhook
 	reconciler *exchange.Reconciler
 }
@@ -37,28 +40,31 @@ func stageHooked(t testing.TB, within time.Duration) *hooked {
 	t.Helper()
 	sc := stage(t)
 	app := sc.gh.AddApp(githubsim.App{Permissions: map[string]string{"actions": "read"}})
-	sc.gh.Install(app, "acme")
+	installed := sc.gh.Install(app, "acme")
 	api, err := githubapp.New(githubapp.Config{API: sc.gh.URL(), ClientID: app.ClientID, Key: app.Key})
 	if err != nil {
 		t.Fatal(err)
 	}
 	jobs := api.Jobs()
 	t.Cleanup(func() { _ = jobs.Close(t.Context()) })
-	sc.x.Jobs = map[string]exchange.Jobs{"github": jobs}
+	sc.x.Jobs = map[string]exchange.Jobs{"github": jobViews{jobs}}
+	h := &hooked{scene: sc, app: app, installed: installed}
 	s := &server.Server{
 		Exchange: sc.x, URL: audience, Ready: sc.store.Ready, Log: sc.x.Log,
-		GitHub: &server.GitHubWebhook{Issuer: "github", Secret: secret.New(hookSecret), AnswerWithin: within},
+		GitHub: &server.GitHubWebhook{
+			Issuer: "github", Secret: secret.New(hookSecret), AnswerWithin: within, Reaches: api.Reaches,
+			Forget: func(installation int64) { h.forgotten = append(h.forgotten, installation); api.Forget(installation) },
+		},
 	}
 	web := httptest.NewServer(s.Public())
 	t.Cleanup(web.Close)
 	sc.url = web.URL
-	return &hooked{
-		scene: sc, hook: sc.gh.AddWebhook(app, web.URL+"/webhooks/github", hookSecret),
-		reconciler: &exchange.Reconciler{
-			Exchange: sc.x, Issuer: "github", RunsPerMinute: 60, Log: sc.x.Log,
-			Now: func() time.Time { return time.Now().Add(2 * time.Minute) }, // every lease is old enough
-		},
+	h.hook = sc.gh.AddWebhook(app, web.URL+"/webhooks/github", hookSecret)
+	h.reconciler = &exchange.Reconciler{
+		Exchange: sc.x, Issuer: "github", RunsPerMinute: 60, Log: sc.x.Log,
+		Now: func() time.Time { return time.Now().Add(2 * time.Minute) }, // every lease is old enough
 	}
+	return h
 }
 
 func (h *hooked) give(t testing.TB, j *githubsim.Job) client.TokenResponse {
@@ -229,7 +235,7 @@ func TestForgedAndForeignDeliveriesEndNothing(t *testing.T) {
 		{"an empty body", "", signed(""), 400, "JSON"},
 		{"no JSON", "{", signed("{"), 400, "JSON"},
 		{"a form", "payload=%7B%7D", having(signed("payload=%7B%7D"), "Content-Type", "application/x-www-form-urlencoded"), 415, "application/json"},
-		{"far too large", strings.Repeat(" ", 1<<20+1), nil, 413, "larger"},
+		{"far too large", strings.Repeat(" ", 8<<20+1), nil, 413, "larger"},
 		{"a ping", `{"zen":"x"}`, having(signed(`{"zen":"x"}`), "X-GitHub-Event", "ping"), 204, ""},
 		{"another event", good, having(signed(good), "X-GitHub-Event", "workflow_run"), 204, ""},
 		{"an event without a name", good, having(signed(good), "X-GitHub-Event", ""), 204, ""},

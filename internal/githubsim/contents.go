@@ -17,6 +17,10 @@ import (
 // defaultBranch is the only branch there is.
 const defaultBranch = "main"
 
+// mostInAnswer is the size in bytes of the largest file whose content GitHub puts into
+// its JSON; larger ones are to be asked for as raw.
+const mostInAnswer = 1 << 20
+
 // AddFile commits a file to the default branch.
 func (g *GitHub) AddFile(owner, repo, path string, content []byte) {
 	g.mu.Lock()
@@ -58,27 +62,29 @@ func (r *repository) commitSHA() string {
 
 // getContents gives a file, or the entries of a directory.
 func getContents(c *call) (answer, error) {
-	switch ref := c.r.URL.Query().Get("ref"); ref {
-	case "", defaultBranch, "refs/heads/" + defaultBranch, c.repo.commitSHA():
-	default:
-		return answer{}, refuse(http.StatusNotFound, "No commit found for the ref "+ref)
+	files, err := c.repo.at(c.r.URL.Query().Get("ref"))
+	if err != nil {
+		return answer{}, err
 	}
 	name := strings.Trim(c.vars["path"], "/")
-	content, isFile := c.repo.files[name]
+	content, isFile := files[name]
 	if !isFile {
-		return c.listDirectory(name)
+		return c.listDirectory(files, name)
 	}
 	if accept := c.r.Header.Get("Accept"); strings.Contains(accept, ".raw") {
 		return answer{status: http.StatusOK, bytes: content, contentType: "application/vnd.github.raw+json; charset=utf-8"}, nil
 	}
-	file := c.entryJSON(name, "file")
+	file := c.entryJSON(files, name, "file")
 	file["encoding"], file["content"] = "base64", base64.StdEncoding.EncodeToString(content)
+	if len(content) > mostInAnswer {
+		file["encoding"], file["content"] = "none", ""
+	}
 	return ok(file), nil
 }
 
-func (c *call) listDirectory(directory string) (answer, error) {
+func (c *call) listDirectory(files tree, directory string) (answer, error) {
 	kinds := map[string]string{}
-	for name := range c.repo.files {
+	for name := range files {
 		below, inside := strings.CutPrefix("/"+name, strings.TrimSuffix("/"+directory, "/")+"/")
 		if !inside {
 			continue
@@ -91,12 +97,12 @@ func (c *call) listDirectory(directory string) (answer, error) {
 	}
 	entries := []any{}
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
-		entries = append(entries, c.entryJSON(name, kinds[name]))
+		entries = append(entries, c.entryJSON(files, name, kinds[name]))
 	}
 	return ok(entries), nil
 }
 
-func (c *call) entryJSON(name, kind string) map[string]any {
+func (c *call) entryJSON(files tree, name, kind string) map[string]any {
 	escaped := (&url.URL{Path: name}).EscapedPath()
 	entry := map[string]any{
 		"type": kind, "name": path.Base(name), "path": name, "size": 0, "sha": c.repo.commitSHA(),
@@ -105,7 +111,7 @@ func (c *call) entryJSON(name, kind string) map[string]any {
 		"download_url": nil,
 	}
 	if kind == "file" {
-		content := c.repo.files[name]
+		content := files[name]
 		entry["size"], entry["sha"] = len(content), blobSHA(content)
 		entry["git_url"] = fmt.Sprintf("%s/repos/%s/git/blobs/%s", c.g.URL(), c.repo.fullName(), entry["sha"])
 	}
@@ -161,7 +167,7 @@ func putContents(c *call) (answer, error) {
 	_, existed := c.repo.files[name]
 	c.repo.files[name] = content
 	c.repo.commits++
-	a := created(map[string]any{"content": c.entryJSON(name, "file"), "commit": c.commitJSON(edit.Message)})
+	a := created(map[string]any{"content": c.entryJSON(c.repo.files, name, "file"), "commit": c.commitJSON(edit.Message)})
 	if existed {
 		a.status = http.StatusOK
 	}

@@ -11,6 +11,7 @@ import (
 // installation is an App on an account, with the permissions it had when it
 // was installed.
 type installation struct {
+	g           *GitHub
 	id          int64
 	app         *App
 	account     account
@@ -18,6 +19,7 @@ type installation struct {
 	selected    []int64
 	permissions map[string]string
 	at          time.Time
+	suspended   time.Time // zero: it is not
 }
 
 func (i *installation) selection() string {
@@ -39,7 +41,7 @@ func (g *GitHub) Install(app App, owner string, repositories ...string) (install
 		panic(fmt.Sprintf("githubsim: installing App %d on %s: add both first", app.ID, owner))
 	}
 	i := &installation{
-		id: g.newID(), app: registered, account: target, all: len(repositories) == 0,
+		g: g, id: g.newID(), app: registered, account: target, all: len(repositories) == 0,
 		permissions: maps.Clone(registered.Permissions), at: g.opts.Now(),
 	}
 	for _, name := range repositories {
@@ -47,10 +49,11 @@ func (g *GitHub) Install(app App, owner string, repositories ...string) (install
 	}
 	for _, other := range g.installationsOf(registered) {
 		if other.account.id == target.id {
-			delete(g.installations, other.id)
+			g.uninstall(other)
 		}
 	}
 	g.installations[i.id] = i
+	i.tell("created")
 	return i.id
 }
 
@@ -58,10 +61,19 @@ func (g *GitHub) Install(app App, owner string, repositories ...string) (install
 func (g *GitHub) Uninstall(installationID int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.installations[installationID] == nil {
-		panic(fmt.Sprintf("githubsim: no installation %d", installationID))
+	g.uninstall(g.mustInstallation(installationID))
+}
+
+func (g *GitHub) uninstall(i *installation) {
+	i.tell("deleted") // first: it lists what was reached
+	delete(g.installations, i.id)
+}
+
+func (g *GitHub) mustInstallation(id int64) *installation {
+	if i := g.installations[id]; i != nil {
+		return i
 	}
-	delete(g.installations, installationID)
+	panic(fmt.Sprintf("githubsim: no installation %d", id))
 }
 
 func (g *GitHub) installationsOf(app *App) []*installation {
@@ -150,7 +162,7 @@ func (g *GitHub) installationJSON(i *installation) map[string]any {
 		"access_tokens_url": own + "/access_tokens", "repositories_url": g.URL() + "/installation/repositories",
 		"html_url":   fmt.Sprintf("%s/organizations/%s/settings/installations/%d", g.base, i.account.login, i.id),
 		"created_at": stamp(i.at), "updated_at": stamp(i.at),
-		"suspended_at": nil, "suspended_by": nil, "single_file_name": nil,
+		"suspended_at": stampOrNull(i.suspended), "suspended_by": i.suspendedBy(), "single_file_name": nil,
 	}
 }
 

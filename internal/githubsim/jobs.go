@@ -23,6 +23,7 @@ type JobSpec struct {
 	HeadRef, BaseRef  string // default "", on pull requests "feature" and "main"
 	RunID             int64  // default: a new run; else one more job or attempt of that run
 	RunAttempt        int    // default 1
+	RunGoesOn         bool   // jobs of this attempt follow that are not begun yet: the run is not over with this one
 	IDToken           bool   // the job has the permission id-token: write
 	ForkPullRequest   bool   // from a fork: no ID token, whatever the permission
 	// Claims overrides claims of the ID token one by one; nil removes a claim.
@@ -120,7 +121,8 @@ func (s JobSpec) withDefaults() JobSpec {
 }
 
 // move is the one place where a job's state changes: what has to be told of a
-// change (the workflow_job webhook) is told from here. The caller holds g.mu.
+// change (the events workflow_job and workflow_run) is told from here. The caller
+// holds g.mu.
 func (j *Job) move(status, conclusion string) {
 	j.status, j.conclusion = status, conclusion
 	if status == completed {
@@ -157,6 +159,14 @@ func (j *Job) BeginStep(name string) int {
 	s := &step{name: name, status: inProgress, number: len(j.steps) + 1, started: j.g.opts.Now()}
 	j.steps = append(j.steps, s)
 	return s.number
+}
+
+// SkipStep shows the job's next step as one whose condition did not hold, and gives its
+// number.
+func (j *Job) SkipStep(name string) int {
+	number := j.BeginStep(name)
+	j.EndStep(number, "skipped")
+	return number
 }
 
 // EndStep ends the step of that number.

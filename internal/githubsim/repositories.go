@@ -42,9 +42,12 @@ type repository struct {
 	Repository
 	owner    account
 	releases []*release
-	files    map[string][]byte
-	commits  int // made through the contents API
+	files    tree
+	history  map[string]tree // by commit
+	commits  int             // made through the contents API
 	issues   []map[string]any
+
+	environments map[string]Environment // by name in lower case
 }
 
 func (r *repository) fullName() string { return r.Owner + "/" + r.Name }
@@ -68,7 +71,7 @@ func (g *GitHub) AddRepository(r Repository) Repository {
 		r.Visibility = map[bool]string{true: "private", false: "public"}[r.Private]
 	}
 	r.Private = r.Visibility != "public"
-	repo := &repository{Repository: r, owner: owner, files: map[string][]byte{}}
+	repo := &repository{Repository: r, owner: owner, files: tree{}, history: map[string]tree{}, environments: map[string]Environment{}}
 	g.repositories[strings.ToLower(repo.fullName())] = repo
 	return r
 }

@@ -43,6 +43,7 @@ func (g *GitHub) table() []route {
 		g.contentRoutes(),
 		g.issueRoutes(),
 		g.jobRoutes(),
+		g.environmentRoutes(),
 		g.limitRoutes(),
 	)
 }

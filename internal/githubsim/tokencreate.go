@@ -28,6 +28,9 @@ func createToken(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if !i.suspended.IsZero() {
+		return answer{}, refuse(http.StatusForbidden, "This installation has been suspended")
+	}
 	asked, err := c.tokenRequest()
 	if err != nil {
 		return answer{}, err

@@ -33,7 +33,7 @@ type TokenInfo struct {
 }
 
 // LiveTokens are those that GitHub would still take: not revoked, not expired,
-// the installation still there.
+// the installation still there and not suspended.
 func (g *GitHub) LiveTokens() []TokenInfo {
 	return g.tokenInfos((*token).live)
 }
@@ -59,7 +59,7 @@ func (g *GitHub) tokenInfos(wanted func(*token) bool) []TokenInfo {
 }
 
 func (t *token) live() bool {
-	return !t.revoked && t.g.opts.Now().Before(t.expires) && t.g.installations[t.installation.id] != nil
+	return !t.revoked && t.g.opts.Now().Before(t.expires) && t.g.installations[t.installation.id] != nil && t.installation.suspended.IsZero()
 }
 
 func (t *token) reach() []int64 {

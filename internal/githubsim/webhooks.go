@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"hash"
 	"net/http"
-	"slices"
 	"time"
 )
 
@@ -26,6 +25,7 @@ type Webhook struct {
 	id     int64
 	url    string
 	secret []byte
+	events []string // subscribed to
 
 	// Below: guarded by g.mu.
 	held       bool
@@ -37,7 +37,7 @@ type Delivery struct {
 	ID       string // X-GitHub-Delivery, a GUID
 	Event    string // X-GitHub-Event
 	Action   string
-	JobID    int64
+	JobID    int64 // of a workflow_job
 	Header   http.Header
 	Body     []byte
 	Attempts int
@@ -45,16 +45,17 @@ type Delivery struct {
 }
 
 // AddWebhook sets the webhook of an App: from now on it is told of the jobs of
-// every repository where the App is installed with actions: read. Deliveries are
-// sent at once, each by itself.
-func (g *GitHub) AddWebhook(app App, url, secret string) *Webhook {
+// every repository where the App is installed with actions: read, and of what else it
+// subscribes to: EventWorkflowRun. What becomes of its installations it is always
+// told. Deliveries are sent at once, each by itself.
+func (g *GitHub) AddWebhook(app App, url, secret string, also ...string) *Webhook {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	registered := g.apps[app.ID]
 	if registered == nil {
 		panic(fmt.Sprintf("githubsim: a webhook for App %d: add it first", app.ID))
 	}
-	w := &Webhook{g: g, app: registered, id: g.newID(), url: url, secret: []byte(secret)}
+	w := &Webhook{g: g, app: registered, id: g.newID(), url: url, secret: []byte(secret), events: append([]string{eventWorkflowJob}, also...)}
 	g.webhooks = append(g.webhooks, w)
 	return w
 }
@@ -118,19 +119,13 @@ func (w *Webhook) post(ctx context.Context, d Delivery) (int, error) {
 	return answer.StatusCode, answer.Body.Close()
 }
 
-// tell makes the deliveries that follow from a job's new state. The caller holds g.mu.
-func (j *Job) tell() {
-	for _, w := range j.g.webhooks {
-		for _, i := range j.g.installationsOf(w.app) {
-			if !includes(i.permissions, "actions", "read") || !slices.Contains(j.g.repositoriesOf(i), j.repo) {
-				continue
-			}
-			d := w.delivery(j, i)
-			w.deliveries = append(w.deliveries, d)
-			if !w.held {
-				w.sendSoon(d.ID)
-			}
-		}
+// tell makes one delivery. The caller holds g.mu.
+func (w *Webhook) tell(event, action string, jobID int64, body map[string]any) {
+	d := w.delivery(event, action, body)
+	d.JobID = jobID
+	w.deliveries = append(w.deliveries, d)
+	if !w.held {
+		w.sendSoon(d.ID)
 	}
 }
 
@@ -143,20 +138,14 @@ func (w *Webhook) sendSoon(id string) {
 	}()
 }
 
-// delivery is the event workflow_job, as GitHub's "Webhook events and payloads"
-// has it.
-func (w *Webhook) delivery(j *Job, i *installation) *Delivery {
-	body, err := json.Marshal(map[string]any{
-		"action":       j.status,
-		"workflow_job": j.json(),
-		"repository":   j.g.repositoryJSON(j.repo),
-		"sender":       j.g.account(j.spec.Actor, true, 0).json(),
-		"installation": map[string]any{"id": i.id, "node_id": fmt.Sprintf("MDIzOkludGVncmF0aW9u%d", i.id)},
-	})
+// delivery is one event, as GitHub's "Webhook events and payloads" has it.
+func (w *Webhook) delivery(event, action string, content map[string]any) *Delivery {
+	content["action"] = action
+	body, err := json.Marshal(content)
 	if err != nil {
 		panic(fmt.Sprintf("githubsim: an event that is no JSON: %v", err))
 	}
-	d := &Delivery{ID: guid(), Event: "workflow_job", Action: j.status, JobID: j.id, Body: body}
+	d := &Delivery{ID: guid(), Event: event, Action: action, Body: body}
 	d.Header = http.Header{}
 	for name, value := range map[string]string{
 		"User-Agent":                             "GitHub-Hookshot/044aadd",

@@ -54,7 +54,7 @@ var rooms = map[string]room{
 	"exchange/githubapp":           {imports: []string{"internal/secret"}},
 
 	// The doors. They speak to the exchange, never to a backend.
-	"exchange/server":  {imports: []string{"exchange", "exchange/client", "internal/secret"}},
+	"exchange/server":  {imports: []string{"exchange", "exchange/client", "internal/secret", "internal/yamlfile"}},
 	"exchange/gateway": {imports: []string{"exchange", "internal/secret"}, later: true},
 	"exchange/console": {imports: []string{"exchange", "internal/secret"}, later: true},
 
@@ -99,6 +99,11 @@ var imported = []limit{
 		names: []string{"github.com/prometheus"},
 		only:  []string{"cmd/stepkey-exchange"},
 		why:   "exchange tells an Observer what happens; how that is counted and shown is wiring",
+	},
+	{
+		names: []string{"cel.dev/cel-go", "cel.dev/expr"},
+		only:  []string{"exchange/policy"},
+		why:   "expressions are what task files say; only the policy reads and decides them",
 	},
 	{
 		names: []string{"testing"},

@@ -143,3 +143,7 @@ func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, handle secr
 	}
 	return fmt.Errorf("revoking the GitHub token of lease %s: %w", lease, err)
 }
+
+// Forget drops what is cached of an installation, after word that it was deleted,
+// suspended or has lost repositories. It asks nobody.
+func (b *Backend) Forget(installation int64) { b.app.Forget(installation) }

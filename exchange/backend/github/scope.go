@@ -137,3 +137,24 @@ func (s *scope) reachesRepositories() bool {
 	}
 	return false
 }
+
+// OnlyRepository reports whether all that the scope reaches is one repository: the one
+// with this id or, where a name decides, the one of this name; and no permission of it
+// is one over an organization, an enterprise or a user.
+func (s *scope) OnlyRepository(id int64, owner, name string) bool {
+	if s == nil || len(s.repositories) == 0 || len(s.permissions) == 0 {
+		return false // to GitHub, naming none means all
+	}
+	for permission := range s.permissions {
+		if !ofRepositories(permission) {
+			return false
+		}
+	}
+	only := repository{id: id, owner: owner, name: name}
+	for _, r := range s.repositories {
+		if r.id != 0 && r.id != only.id || r.id == 0 && !r.covers(only) {
+			return false
+		}
+	}
+	return true
+}
