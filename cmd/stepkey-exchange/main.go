@@ -23,6 +23,7 @@ var version = "dev"
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the exchange."`
 	Check   checkCommand   `cmd:"" help:"Read task files as the exchange would, and say what is wrong with them. Needs no network and no secrets."`
+	Schema  schemaCommand  `cmd:"" help:"Print the JSON Schema of task files, for editors."`
 	Import  importCommands `cmd:"" help:"Make task files of what other services have."`
 	Keys    keysCommands   `cmd:"" help:"Make or rotate the file of keys that seal what is needed to revoke."`
 	Audit   auditCommand   `cmd:"" help:"Show the audit log, newest last."`

@@ -84,8 +84,11 @@ func operateAsWritten(t *testing.T, dir string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			write(t, dir, "stepkey.yaml", append(config, b.text...))
+			write(t, dir, "stepkey.yaml", withBlock(config, b.text))
 			output(t, dir, "bin/stepkey-exchange", "check", "tasks", "--config", "stepkey.yaml")
+			if strings.HasPrefix(b.text, "store:") {
+				write(t, dir, "stepkey.yaml", config) // no database here goes by those names
+			}
 		case "text":
 			for line := range strings.Lines(b.text) {
 				if out := mayFail(t, dir, "bash", "-euc", "bin/"+line); !strings.Contains(out, "no live lease") && !strings.Contains(out, "No live lease") {
@@ -97,6 +100,17 @@ func operateAsWritten(t *testing.T, dir string) {
 	if _, err := os.Stat(filepath.Join(dir, "store-backup.db")); err != nil {
 		t.Error(err)
 	}
+}
+
+// withBlock adds a block to the configuration, or puts it in the place of the line with
+// its key.
+func withBlock(config []byte, block string) []byte {
+	key, _, _ := strings.Cut(block, ":")
+	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(key) + `:.*\n`)
+	if line.Match(config) {
+		return line.ReplaceAllLiteral(config, []byte(block))
+	}
+	return append(config, block...)
 }
 
 // What the quickstart says that errors say is what they say: each text of its table

@@ -6,7 +6,7 @@ import (
 )
 
 // A Workload is who is asking, after everything about the subject token held.
-// Only Verify makes one.
+// Only Verify makes one that somebody vouches for; see Unverified.
 type Workload struct {
 	Issuer   string    // the issuer's name in the configuration: "github"
 	TokenID  string    // the token's jti; with Issuer the key of its one use

@@ -14,6 +14,9 @@ type condition interface {
 	// unmet returns nil where the condition holds, else what was missed. What cannot be
 	// decided is unmet.
 	unmet(facts) *Miss
+	// told says what the condition wants and what it sees, whether it holds or not: where
+	// it does not, it is what unmet returns.
+	told(facts) Miss
 }
 
 // facts are what conditions and expressions speak of: who asks, and what was given with
@@ -52,7 +55,12 @@ func (c issuedBy) unmet(f facts) *Miss {
 	if f.Issuer == c.issuer {
 		return nil
 	}
-	return &Miss{Claim: "issuer", Wanted: []string{c.issuer}, Saw: f.Issuer, Present: f.Issuer != "", Place: c.place}
+	miss := c.told(f)
+	return &miss
+}
+
+func (c issuedBy) told(f facts) Miss {
+	return Miss{Claim: "issuer", Wanted: []string{c.issuer}, Saw: f.Issuer, Present: f.Issuer != "", Place: c.place}
 }
 
 // claimIs holds where a claim equals one of some values.
@@ -67,7 +75,13 @@ func (c claimIs) unmet(f facts) *Miss {
 	if present && c.matches(saw) {
 		return nil
 	}
-	return &Miss{Claim: c.claim, Wanted: c.wanted, Saw: saw, Present: present, Place: c.place}
+	miss := c.told(f)
+	return &miss
+}
+
+func (c claimIs) told(f facts) Miss {
+	saw, present := f.Claims.Text(c.claim)
+	return Miss{Claim: c.claim, Wanted: c.wanted, Saw: saw, Present: present, Place: c.place}
 }
 
 // listPrefix begins the names of claims that may hold several values, joined with

@@ -57,27 +57,32 @@ func (d *Denial) Reason() string {
 
 // String is one Miss in words: "publish-release.yaml:9: event_name is
 // "pull_request", wanted "push" or "release"".
-func (m Miss) String() string {
-	if m.When != "" {
-		return m.whenString()
+func (m Miss) String() string { return m.Place + ": " + m.words() }
+
+// words are those of String without the place.
+func (m Miss) words() string {
+	switch {
+	case m.When != "" && m.Fault != "":
+		return m.whenWords(" cannot be decided: " + m.Fault)
+	case m.When != "":
+		return m.whenWords(" is false")
 	}
 	saw := "absent"
 	if m.Present {
 		saw = yamlfile.Quote(m.Saw)
 	}
-	return fmt.Sprintf("%s: %s is %s, wanted %s", m.Place, m.Claim, saw, anyOf(m.Wanted))
+	return fmt.Sprintf("%s is %s, wanted %s", m.Claim, saw, anyOf(m.Wanted))
 }
 
-func (m Miss) whenString() string {
-	reason := " is false"
-	if m.Fault != "" {
-		reason = " cannot be decided: " + m.Fault
-	}
+func (m Miss) whenWords(reason string) string {
 	if m.Saw != "" {
 		reason += " (" + m.Saw + ")"
 	}
-	return fmt.Sprintf("%s: when: %s%s", m.Place, shown(strings.Join(strings.Fields(m.When), " ")), reason)
+	return "when: " + m.expression() + reason
 }
+
+// expression is that of a when, in one line.
+func (m Miss) expression() string { return shown(strings.Join(strings.Fields(m.When), " ")) }
 
 // anyOf lists a few values and counts the rest.
 func anyOf(values []string) string {

@@ -22,7 +22,17 @@ func (c when) unmet(f facts) *Miss {
 	if why == "" && result == types.True {
 		return nil
 	}
-	return &Miss{Claim: "when", When: c.text, Fault: why, Saw: c.saw(f), Place: c.place}
+	miss := c.seen(f, why)
+	return &miss
+}
+
+func (c when) told(f facts) Miss {
+	_, why := c.eval(f)
+	return c.seen(f, why)
+}
+
+func (c when) seen(f facts, fault string) Miss {
+	return Miss{Claim: "when", When: c.text, Fault: fault, Saw: c.saw(f), Place: c.place}
 }
 
 // saw tells what the expression read, in words.
@@ -37,14 +47,16 @@ func (c when) saw(f facts) string {
 		words = append(words, name+" is "+yamlfile.Quote(text))
 	}
 	for _, name := range c.inputs {
-		switch value := f.inputs[name].(type) {
-		case string:
-			words = append(words, "inputs."+name+" is "+yamlfile.Quote(value))
-		default:
-			words = append(words, "inputs."+name+" is "+shown(decimal(value)))
-		}
+		words = append(words, inputWords("inputs."+name, f.inputs[name]))
 	}
 	return strings.Join(words, ", ")
+}
+
+func inputWords(name string, value any) string {
+	if text, ok := value.(string); ok {
+		return name + " is " + yamlfile.Quote(text)
+	}
+	return name + " is " + shown(decimal(value))
 }
 
 // when reads one expression or a list of them.
