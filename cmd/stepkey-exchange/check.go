@@ -19,7 +19,8 @@ type checkCommand struct {
 	Strict bool   `help:"Fail on warnings, too."`
 }
 
-// Run prints what each task file allows, and everything that is wrong or fragile.
+// Run prints what each task file allows, and everything that is wrong or fragile, and
+// runs the tests beside them.
 func (k checkCommand) Run(_ context.Context, around surroundings) error {
 	against, err := k.against()
 	if err != nil {
@@ -33,6 +34,9 @@ func (k checkCommand) Run(_ context.Context, around surroundings) error {
 		return errors.New("there is no task file in " + k.Dir)
 	}
 	v := verdict{dir: nearby(k.Dir), set: set, found: found}
+	if err := v.runTests(os.DirFS(k.Dir), against); err != nil {
+		return err
+	}
 	if err := v.print(k.Output, around); err != nil {
 		return fmt.Errorf("printing the findings: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -16,6 +17,23 @@ type verdict struct {
 	dir   string
 	set   *policy.Set // nil where a finding is an error
 	found []policy.Finding
+	tests []policy.Tested // none where a task file is refused: its tests would test nothing
+}
+
+// runTests adds what comes of the tests. A test that comes out otherwise is an error as
+// any other, and then there is no set.
+func (v *verdict) runTests(folder fs.FS, against policy.Check) (err error) {
+	if v.set == nil {
+		return nil
+	}
+	v.tests, err = v.set.Test(folder, against)
+	for _, t := range v.tests {
+		v.found = append(v.found, t.Findings...)
+	}
+	if v.count(policy.Error) > 0 {
+		v.set = nil
+	}
+	return err
 }
 
 func (v verdict) count(s policy.Severity) (n int) {
@@ -86,13 +104,15 @@ func (v verdict) printText(around surroundings) error {
 			return err
 		}
 	}
-	if v.set == nil {
-		return nil
+	if v.set != nil {
+		if err := v.printTasks(around.out); err != nil {
+			return err
+		}
 	}
-	if err := v.printTasks(around.out); err != nil {
+	if err := v.printTests(around.out); err != nil {
 		return err
 	}
-	if len(v.found) == 0 {
+	if v.set == nil || len(v.found) == 0 {
 		return nil
 	}
 	_, err := fmt.Fprintf(around.err, "%s; docs/findings.md explains each by its name\n", v.summary())
@@ -111,6 +131,9 @@ func (v verdict) words(f policy.Finding) string {
 	if f.Excerpt != "" {
 		b.WriteString(f.Excerpt + "\n")
 	}
+	if f.Explained != "" {
+		b.WriteString("    " + strings.ReplaceAll(strings.TrimSuffix(f.Explained, "\n"), "\n", "\n    ") + "\n")
+	}
 	if f.Rule.ID != policy.Form {
 		fmt.Fprintf(&b, "    fix: %s\n", unmarked(f.Rule.Fix))
 	}
@@ -128,6 +151,20 @@ func (v verdict) printTasks(out io.Writer) error {
 	return table.Flush()
 }
 
+// printTests counts the tests of each file.
+func (v verdict) printTests(out io.Writer) error {
+	for _, t := range v.tests {
+		words := plural(t.Passed, "test") + " passed"
+		if t.Failed > 0 || len(t.Findings) > 0 {
+			words = fmt.Sprintf("%d of %s passed", t.Passed, plural(t.Passed+t.Failed, "test"))
+		}
+		if _, err := fmt.Fprintf(out, "%s: %s\n", v.path(t.File), words); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // report is the shape of --output json. Keys are added and never change their meaning.
 type report struct {
 	Version  int             `json:"version"` // of this shape: 1
@@ -136,6 +173,16 @@ type report struct {
 	Accepted int             `json:"accepted"`
 	Findings []reportFinding `json:"findings"`
 	Tasks    []reportTask    `json:"tasks"` // empty where there are errors
+	// Tests are the files of tests beside the tasks; absent where there is none, or a
+	// task file is refused.
+	Tests []reportTests `json:"tests,omitempty"`
+}
+
+type reportTests struct {
+	Task   string `json:"task"`
+	File   string `json:"file"`
+	Passed int    `json:"passed"`
+	Failed int    `json:"failed"`
 }
 
 type reportFinding struct {
@@ -149,6 +196,8 @@ type reportFinding struct {
 	Text     string `json:"text,omitempty"` // the line
 	Fix      string `json:"fix"`
 	Help     string `json:"help"`
+	// Explained is the tree of the decision, of a test that came out otherwise.
+	Explained string `json:"explained,omitempty"`
 }
 
 type reportTask struct {
@@ -169,8 +218,11 @@ func (v verdict) report() report {
 	for _, f := range v.found {
 		r.Findings = append(r.Findings, reportFinding{
 			ID: f.Rule.ID, Severity: string(f.Rule.Severity), Accepted: f.Accepted, File: filepath.ToSlash(v.path(f.File)),
-			Line: f.Line, Column: f.Column, Message: f.Message, Text: f.Text, Fix: f.Rule.Fix, Help: helpPage(f.Rule.ID),
+			Line: f.Line, Column: f.Column, Message: f.Message, Text: f.Text, Fix: f.Rule.Fix, Help: helpPage(f.Rule.ID), Explained: f.Explained,
 		})
+	}
+	for _, t := range v.tests {
+		r.Tests = append(r.Tests, reportTests{Task: t.Task, File: filepath.ToSlash(v.path(t.File)), Passed: t.Passed, Failed: t.Failed})
 	}
 	if v.set == nil {
 		return r

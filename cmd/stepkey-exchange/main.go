@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +24,7 @@ var version = "dev"
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the exchange."`
 	Check   checkCommand   `cmd:"" help:"Read task files as the exchange would, and say what is wrong with them. Needs no network and no secrets."`
+	Explain explainCommand `cmd:"" help:"Decide a task for the claims in a file, and say of every rule what it wanted and what it saw. Verifies nothing, gives nothing."`
 	Schema  schemaCommand  `cmd:"" help:"Print the JSON Schema of task files, for editors."`
 	Import  importCommands `cmd:"" help:"Make task files of what other services have."`
 	Keys    keysCommands   `cmd:"" help:"Make or rotate the file of keys that seal what is needed to revoke."`
@@ -64,6 +66,9 @@ func run(args []string, s surroundings) int {
 	}
 	if err := parsed.Run(); err != nil {
 		fmt.Fprintf(s.err, "stepkey-exchange: %v\n", err)
+		if _, misused := errors.AsType[usage](err); misused {
+			return 2
+		}
 		return 1
 	}
 	return 0

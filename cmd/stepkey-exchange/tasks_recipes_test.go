@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stepkey/stepkey/internal/githubsim"
@@ -62,7 +63,7 @@ func inEnvironment(name, file, event, ref string) githubsim.JobSpec {
 }
 
 func recipes() []recipe {
-	return append(writingRecipes(), append(readingRecipes(), manyJobs()...)...)
+	return slices.Concat(writingRecipes(), []recipe{migration()}, readingRecipes(), manyJobs())
 }
 
 func writingRecipes() []recipe {
@@ -129,7 +130,11 @@ func writingRecipes() []recipe {
 			task: "deploy", can: "GET /repos/acme/fleet-staging/contents/README.md",
 			cannot: []string{"PUT /repos/acme/fleet-production/contents/x" + filePut, "PUT /repos/acme/fleet-staging/contents/.github/workflows/x.yml" + filePut},
 		}},
-	}, {
+	}}
+}
+
+func migration() recipe {
+	return recipe{
 		name: "6. Migration", workflow: "migrate.yml",
 		gives: map[string]string{
 			"migrate-read":  "issues: read on acme/legacy (id 456793)",
@@ -152,7 +157,7 @@ func writingRecipes() []recipe {
 			task: "migrate-write", can: "POST /repos/acme/widget/issues" + issuePost,
 			cannot: []string{"GET /repos/acme/legacy/issues", "GET /repos/acme/widget/contents/README.md"},
 		}},
-	}}
+	}
 }
 
 func readingRecipes() []recipe {

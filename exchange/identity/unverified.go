@@ -27,8 +27,7 @@ func ReadClaims(text string) (Claims, error) {
 // Unverified is the workload that Verify would make of these claims, had a token of this
 // issuer held them: the same types are demanded, and the same claims name the job. Of
 // the issuer only Name and Kind are read. Nothing vouches for it: signature, times,
-// audience and jti are not looked at, and the fields for the last three stay empty, so
-// that no lease can be begun with it.
+// audience and jti are not looked at, and TokenID, IssuedAt and Expires stay empty.
 //
 // It is for explaining task files and for testing them, and for nothing that gives a
 // credential; the tests of the house know who may call it. The error is a *Refusal.

@@ -80,7 +80,7 @@ func (s *Set) Explain(w identity.Workload, asked Asked) Explanation {
 	e.Checks = append(e.Checks, task.explainScope(f, asked)...)
 	if required := task.Require.Words(); len(required) > 0 {
 		e.Checks = append(e.Checks, Told{Verdict: Unasked, What: checkRequire,
-			Words: strings.Join(required, ", ") + ": only the exchange asks, at each request"})
+			Words: strings.Join(required, ", ") + " (only the exchange asks, at each request)"})
 	}
 	return e
 }
@@ -177,7 +177,7 @@ func (e Explanation) Tree() string {
 		fmt.Fprintf(&b, "✗ task %s is denied: %s\n", yamlfile.Quote(e.Task), e.Reason())
 	}
 	for _, entry := range e.Entries {
-		fmt.Fprintf(&b, "  %s %s\n", entry.Verdict.sign(), entry.Place)
+		fmt.Fprintf(&b, "  %s entry %s\n", entry.Verdict.sign(), entry.Place)
 		for _, rule := range entry.Rules {
 			fmt.Fprintf(&b, "    %s %s: %s\n", rule.Verdict.sign(), rule.Place, rule.Words)
 		}

@@ -72,6 +72,9 @@ type Finding struct {
 	// Accepted is the reason for which the task file accepts it; then it is neither
 	// error nor warning. Empty of all others.
 	Accepted string
+	// Explained is how the decision came about, as Explanation.Tree has it: of a test of
+	// a task that came out otherwise. Empty of all others.
+	Explained string
 }
 
 // Is reports whether the finding is of that severity and not accepted.

@@ -89,4 +89,9 @@ var rules = []Rule{
 	{"accept-unused", Warning, "something is accepted that is not found",
 		"The reason is out of date, and would silence the finding when it comes back for another reason.",
 		"Remove the line from `accept`."},
+
+	// What its tests say.
+	{TaskTest, Error, "a test of a task does not come out as it says",
+		"Either the task lets in somebody whom its writer wants to keep out, or it refuses somebody who does the work, or the test cannot be read and tests nothing.",
+		"Read the explanation: it shows each rule, what it wants and what it saw. Then change the task, or the test."},
 }

@@ -342,6 +342,22 @@ func t() { b.Issue(ctx, o) }
 package githubsim
 func t() { issuer.Issue() }
 `, []string{"exchange/end.go:2: Issue is called in exchange/exchange.go alone", "exchange/server/server.go:2"}},
+
+	{"workloads are verified", "the server makes one of any claims, by a call and by a name", `
+-- exchange/server/server.go --
+package server
+import who "github.com/stepkey/stepkey/exchange/identity"
+var w, _ = who.Unverified(i, claims)
+var make = who.Unverified
+-- exchange/policy/tasktest.go --
+package policy
+import "github.com/stepkey/stepkey/exchange/identity"
+var w, _ = identity.Unverified(i, claims)
+-- exchange/server/server_test.go --
+package server
+import "github.com/stepkey/stepkey/exchange/identity"
+var w, _ = identity.Unverified(i, claims)
+`, []string{"exchange/server/server.go:3: identity.Unverified is for", "exchange/server/server.go:4"}},
 }
 
 var pageBreaches = []breach{

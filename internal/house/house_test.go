@@ -21,6 +21,7 @@ var rules = []rule{
 	{"tests do not sleep", testsDoNotSleep},
 	{"orders come from leases", ordersComeFromLeases},
 	{"issue is called once", issueIsCalledOnce},
+	{"workloads are verified", workloadsAreVerified},
 	{"the first pages are there", pagesAreThere},
 	{"links lead somewhere", linksLeadSomewhere},
 	{"paths in ARCHITECTURE.md exist", pathsInArchitectureExist},

@@ -83,6 +83,23 @@ func issueIsCalledOnce(t *tree) (broken []string) {
 	return broken
 }
 
+// workloadsAreVerified: identity.Unverified makes a workload of any claims at all, and
+// whoever hands one to the exchange has let anybody in. A name for it counts as a call.
+func workloadsAreVerified(t *tree) (broken []string) {
+	for _, file := range t.gofile {
+		if file.test || slices.Contains(unverifiedIn, file.path) {
+			continue
+		}
+		ast.Inspect(file.ast, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && file.qualified(s) == module+"/exchange/identity.Unverified" {
+				broken = append(broken, fmt.Sprintf("%s: identity.Unverified is for %s alone; a workload that gets something is made by Verify", t.at(s.Pos()), strings.Join(unverifiedIn, ", ")))
+			}
+			return true
+		})
+	}
+	return broken
+}
+
 // reaches reports whether a room may import another, directly or through others.
 func reaches(from, to string) bool {
 	return slices.ContainsFunc(rooms[from].imports, func(next string) bool {

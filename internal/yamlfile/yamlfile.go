@@ -158,6 +158,9 @@ func (n Node) IsList() bool { return n.val != nil && n.val.kind == kindList }
 // IsMapping reports whether n is a mapping, be it empty.
 func (n Node) IsMapping() bool { return n.val != nil && n.val.kind == kindMapping }
 
+// IsNull reports whether n is there and is nothing: a key without a value, or null.
+func (n Node) IsNull() bool { return n.val != nil && n.val.kind == kindNull }
+
 // File is the name that Parse was given.
 func (n Node) File() string {
 	if n.src == nil {
