@@ -38,6 +38,15 @@ var examples = map[string]example{
 	},
 	"ttl-long":      {"limits: {ttl: 45m}\n", "limits: {ttl: 10m}\n"},
 	"accept-unused": {"limits: {ttl: 10m}\naccept:\n  ttl-long: signing takes half an hour\n", "limits: {ttl: 45m}\naccept:\n  ttl-long: signing takes half an hour\n"},
+	"task-test": {
+		test("{name: a pull request is kept out, claims: {event_name: push}, expect: denied}"),
+		test("{name: a pull request is kept out, claims: {event_name: pull_request}, expect: denied, because: event_name}"),
+	},
+}
+
+// test is a file of tests beside the task, publish-release.test.yaml, with one test.
+func test(one string) string {
+	return "task: publish-release\ndefaults:\n  claims: {repository_id: \"456789\", environment: release}\ntests:\n  - " + one + "\n"
 }
 
 // claims is an allow with those claims, one a line.

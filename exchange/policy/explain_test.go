@@ -39,9 +39,10 @@ credential:
 limits: {ttl: 10m}
 `
 
-func loaded(t testing.TB, text string) *policy.Set {
+// publishing is the set of one task, publish-release.
+func publishing(t testing.TB, task string) *policy.Set {
 	t.Helper()
-	set, err := policy.Load(fstest.MapFS{"publish-release.yaml": {Data: []byte(text)}}, check())
+	set, err := policy.Load(fstest.MapFS{"publish-release.yaml": {Data: []byte(task)}}, check())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func loaded(t testing.TB, text string) *policy.Set {
 func TestAnExplanationTellsOfEveryRuleWhatItWantedAndSaw(t *testing.T) {
 	who := identity.Workload{Issuer: "github", Claims: identity.Claims{
 		"repository_id": "456789", "event_name": "pull_request", "ref": "refs/heads/main"}}
-	e := loaded(t, twoWays).Explain(who, policy.Asked{Task: "publish-release", TTL: time.Hour, Inputs: map[string]string{"version": "v1"}})
+	e := publishing(t, twoWays).Explain(who, policy.Asked{Task: "publish-release", TTL: time.Hour, Inputs: map[string]string{"version": "v1"}})
 	const want = `✗ task "publish-release" is denied: publish-release.yaml:9: event_name is "pull_request", wanted "push" or "release"; publish-release.yaml:13: issuer is "github", wanted "ghes"
   ✗ entry publish-release.yaml:6
     ✓ publish-release.yaml:6: issuer is "github", wanted "github"
@@ -76,7 +77,7 @@ func TestAnExplanationTellsOfEveryRuleWhatItWantedAndSaw(t *testing.T) {
 func TestWhatComesAfterAFaultIsNotPassedOffAsDecided(t *testing.T) {
 	who := identity.Workload{Issuer: "github", Claims: identity.Claims{
 		"repository_id": "456789", "event_name": "push", "ref": "refs/tags/v1", "environment": "release"}}
-	e := loaded(t, twoWays).Explain(who, policy.Asked{Task: "publish-release", Inputs: map[string]string{"version": "latest"}})
+	e := publishing(t, twoWays).Explain(who, policy.Asked{Task: "publish-release", Inputs: map[string]string{"version": "latest"}})
 	if got := e.Entries[0].Rules[3].Verdict; got != policy.Unasked {
 		t.Errorf("a condition on a wrong input %s", got)
 	}
@@ -100,7 +101,7 @@ func TestAnUnknownTaskHasNothingToExplain(t *testing.T) {
 // Whoever asks for whatever, the tree adds up to what Authorize says, and shows what a
 // denial names, in the same words.
 func TestAnExplanationAddsUpToTheDecision(t *testing.T) {
-	set := loaded(t, twoWays)
+	set := publishing(t, twoWays)
 	verdicts := map[bool]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		who, asked := drawAsker(t)
@@ -167,7 +168,7 @@ func drawAsker(t *rapid.T) (identity.Workload, policy.Asked) {
 // What somebody sends can make neither a line of its own nor a sign that looks like ours.
 func TestHostileClaimsStayInTheirLineOfTheTree(t *testing.T) {
 	hostile := "x\n✓ task granted\u202e\x1b[2J"
-	e := loaded(t, twoWays).Explain(identity.Workload{Issuer: hostile, Claims: identity.Claims{"repository_id": hostile, "ref": hostile, "event_name": hostile}},
+	e := publishing(t, twoWays).Explain(identity.Workload{Issuer: hostile, Claims: identity.Claims{"repository_id": hostile, "ref": hostile, "event_name": hostile}},
 		policy.Asked{Task: "publish-release", Inputs: map[string]string{"version": "v1"}})
 	for line := range strings.Lines(e.Tree()) {
 		if strings.HasPrefix(line, "✓ task") || strings.ContainsAny(line, "\x1b\u202e") {

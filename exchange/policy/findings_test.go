@@ -65,9 +65,16 @@ func TestTheExamplesOfThePageAreWhatTheySay(t *testing.T) {
 
 func lintExample(t *testing.T, example string) (*policy.Set, []string) {
 	t.Helper()
-	set, found, err := policy.Lint(fstest.MapFS{"publish-release.yaml": {Data: []byte(whole(example))}}, check())
+	task, isTests := whole(example), strings.Contains(example, "\ntests:\n")
+	if isTests {
+		task = base
+	}
+	set, found, err := policy.Lint(fstest.MapFS{"publish-release.yaml": {Data: []byte(task)}}, check())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if isTests {
+		found = append(found, tried(t, task, example, checkGitHub()).Findings...)
 	}
 	var ids []string
 	for _, f := range found {
@@ -195,10 +202,33 @@ finding in JSON and, as a suppression, in SARIF. Something accepted that is no l
 
 ` + "```yaml\naccept:\n  workflow-movable: the reusable workflow is ours, and its main is protected\n```" + `
 
+**Tests.** Beside a task file, ` + "`publish-release.yaml`, may lie `publish-release.test.yaml`" + `: claims, and what is expected
+of them. The check runs them and prints how many passed; a test that comes out otherwise is an error, shown with every
+rule, what it wanted and what it saw. The exchange does not read these files. A test has ` + "`name`, `expect`" + `
+(` + "`granted` or `denied`" + `), and where wanted ` + "`issuer`, `claims`, `inputs`, `scope`" + ` (what is given, in the words of the check) and
+` + "`because`" + ` (the claim that is the reason, or ` + "`issuer`, `when`, `inputs`, `credential`" + `). Claims are laid over those of ` + "`defaults`" + `;
+` + "`null`" + ` takes one away, and what names the run need not be said.
+
+` + "```yaml\n" + `task: publish-release
+defaults:
+  claims: {repository_id: "456789", environment: release, event_name: push}
+tests:
+  - name: a push is published
+    expect: granted
+    scope: "contents: write on acme/widget"
+  - name: a pull request is not
+    claims: {event_name: pull_request}
+    expect: denied
+    because: event_name
+` + "```\n" + `
+For claims at hand, or an ID token in a file, ` + "`stepkey-exchange explain --task publish-release --claims FILE tasks`" + ` shows
+the same tree. It verifies nothing, and says so.
+
 **JSON.** One object: ` + "`version` (1), `errors`, `warnings`, `accepted` (how many), `findings` and `tasks`" + ` (empty where
 there are errors). A finding has ` + "`id`, `severity`, `accepted` (the reason, if it is), `file`, `line`, `column`" + ` (from 1, in
 characters; both absent where it is about the whole file), ` + "`message`, `text` (the line), `fix` and `help`" + `. A task has
-` + "`task`, `file`, `purpose`, `backend`, `gives`, `ttl_seconds` and `per_job`" + `. Keys may be added; none changes its meaning.
+` + "`task`, `file`, `purpose`, `backend`, `gives`, `ttl_seconds` and `per_job`" + `. Where there are files of tests, ` + "`tests`" + ` has
+` + "`task`, `file`, `passed` and `failed`" + ` of each, and the finding of a test ` + "`explained`" + `, the tree. Keys may be added; none changes its meaning.
 
 The examples show what matters of a task file. The rest is that of a good one:
 

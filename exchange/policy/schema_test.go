@@ -71,6 +71,9 @@ func TestEveryTaskFileOfTheCorpusThatIsTakenIsOneByTheSchema(t *testing.T) {
 		}
 	}
 	for rule, e := range examples {
+		if rule == policy.TaskTest {
+			continue // of a file of tests, which has another form
+		}
 		if err := validate(s, []byte(whole(e.good))); err != nil {
 			t.Errorf("the good example of %s: %v", rule, err)
 		}

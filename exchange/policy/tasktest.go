@@ -183,7 +183,7 @@ func (t *tester) read(b testBlock) (taskTest, bool) {
 		return one, false
 	}
 	var ok bool
-	if one.issuer, ok = t.issuer(b.Issuer); !ok || !t.claimsReadable(b.Claims, one.issuer.Kind) {
+	if one.issuer, ok = t.issuer(b); !ok || !t.claimsReadable(b.Claims, one.issuer.Kind) {
 		return one, false
 	}
 	one.claims = t.claims(b.Claims, one.issuer.Kind)
@@ -225,7 +225,8 @@ func (t *tester) expectation(one taskTest) bool {
 }
 
 // issuer is the one that the test names, or the only one.
-func (t *tester) issuer(n yamlfile.Node) (identity.Issuer, bool) {
+func (t *tester) issuer(b testBlock) (identity.Issuer, bool) {
+	n := b.Issuer
 	if !n.Exists() && len(t.check.Issuers) == 1 {
 		return t.check.Issuers[0], true
 	}
@@ -240,7 +241,7 @@ func (t *tester) issuer(n yamlfile.Node) (identity.Issuer, bool) {
 		}
 	}
 	if !n.Exists() {
-		t.refuse(n, "several issuers are configured; name one as issuer: %s", listed(names))
+		t.refuse(b.Name, "several issuers are configured; name one as issuer: %s", listed(names))
 	} else {
 		t.refuse(n, "no issuer %s is configured (configured: %s)", yamlfile.Quote(name), listed(names))
 	}
@@ -321,15 +322,19 @@ func (t *tester) judge(one taskTest) {
 	}
 }
 
+// judgeRefused demands that a test which means such a token says so: one that forgot a
+// claim would be denied for it, and show nothing of the task.
 func (t *tester) judgeRefused(one taskTest, err error) {
 	why := err.Error()
 	if refusal, ok := errors.AsType[*identity.Refusal](err); ok {
 		why = refusal.Reason
 	}
-	named := one.because == "" || slices.Contains(strings.FieldsFunc(why, func(r rune) bool { return r == ' ' || r == ',' }), one.because)
+	named := one.because != "" && slices.Contains(strings.FieldsFunc(why, func(r rune) bool { return r == ' ' || r == ',' }), one.because)
 	switch {
 	case one.expect == granted:
 		t.found(one.Expect.Errorf("%s is refused before any task is looked at: %s", yamlfile.Quote(one.name), cutShort(why)), "")
+	case one.because == "":
+		t.found(one.Expect.Errorf("%s is refused before any task is looked at: %s; if that is meant, name the claim under because", yamlfile.Quote(one.name), cutShort(why)), "")
 	case !named:
 		t.found(one.Because.Errorf("%s is refused before any task is looked at, and not because of %s: %s",
 			yamlfile.Quote(one.name), yamlfile.Quote(one.because), cutShort(why)), "")
