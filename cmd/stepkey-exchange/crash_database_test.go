@@ -142,7 +142,7 @@ func (r *crashRun) playFall(server *pgserver.Server) {
 	r.openLedger()
 	r.world.gh.Fault(r.fault)
 	r.load()
-	last := r.first
+	var last *process
 	if r.point.falls == alone {
 		last = r.untilOver()
 	} else {

@@ -72,7 +72,7 @@ func (c importOctoSTS) write(around surroundings, made policy.Imported) error {
 		_, err := around.out.Write(made.Text)
 		return err
 	}
-	file, err := os.OpenFile(filepath.Join(c.Out, made.Task+".yaml"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	file, err := os.OpenFile(filepath.Join(c.Out, made.Task+".yaml"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // a task file is for everybody to read
 	if err != nil {
 		return fmt.Errorf("writing the task file: %w", err)
 	}

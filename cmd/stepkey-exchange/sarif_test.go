@@ -90,11 +90,11 @@ func TestTheSarifFileHasWhatCodeScanningNeeds(t *testing.T) {
 		if at := place.Region; at != nil && (at.StartLine < 1 || at.StartColumn < 1) {
 			t.Errorf("SARIF counts from 1: %+v", at)
 		}
-		print := r.Fingerprints["stepkeyFinding/v1"]
-		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(print) || seen[print] {
-			t.Errorf("the fingerprint %q is of two, or none", print)
+		fingerprint := r.Fingerprints["stepkeyFinding/v1"]
+		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(fingerprint) || seen[fingerprint] {
+			t.Errorf("the fingerprint %q is of two, or none", fingerprint)
 		}
-		seen[print] = true
+		seen[fingerprint] = true
 	}
 }
 

@@ -120,7 +120,7 @@ func (sizes) EstimateCallCost(function, _ string, _ *cost.AstNode, args []cost.A
 	if function != "path" || len(args) != 1 {
 		return nil
 	}
-	return &cost.CallEstimate{CostEstimate: cost.CostEstimate{Min: 1, Max: 1}, ResultSize: args[0].ComputedSize()}
+	return cost.NewCallEstimate(cost.Estimate{Min: 1, Max: 1}, args[0].ComputedSize())
 }
 
 // expression is one that was compiled. Immutable, safe for concurrent use.

@@ -266,7 +266,7 @@ func (w *walker) claim(e ast.Expr, name string, known bool) {
 	if !slices.Contains(w.claims, name) {
 		w.claims = append(w.claims, name)
 	}
-	if why := never(name); why != "" && !(w.fills && strings.HasPrefix(name, "actor")) {
+	if why := never(name); why != "" && (!w.fills || !strings.HasPrefix(name, "actor")) {
 		w.fault(e, "%s may not be read here: %s", name, why)
 		w.reader.faults[len(w.reader.faults)-1].Rule = neverRule(name)
 		return

@@ -119,7 +119,7 @@ func whole(example string) string {
 		if i+1 < len(starts) {
 			end = starts[i+1][0]
 		}
-		if !given[base[at[0]:at[1]]] && !(given["allow:"] && base[at[0]:at[1]] == "require:") {
+		if !given[base[at[0]:at[1]]] && (!given["allow:"] || base[at[0]:at[1]] != "require:") {
 			b.WriteString(base[at[0]:end])
 		}
 	}

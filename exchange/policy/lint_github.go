@@ -66,7 +66,7 @@ var hints = map[string][]string{
 	"deployments":     {"deploy", "deployment", "production", "staging", "preview", "environment"},
 	"issues":          {"issue", "ticket", "comment", "label", "triage", "bug", "report", "milestone"},
 	"pull_requests":   {"pull", "request", "review", "comment", "label", "merge", "backport", "bump", "reviewer"},
-	"statuses":        {"status", "state", "statuse", "deploy", "deployment"},
+	"statuses":        {"status", "state", "deploy", "deployment"},
 	"checks":          {"check", "annotation", "annotate", "result", "lint", "test"},
 	"pages":           {"page", "site", "docs", "documentation", "website"},
 	"actions":         {"action", "workflow", "run", "job", "cache", "artifact", "rerun", "cancel"},

@@ -121,10 +121,10 @@ func (f *Folder) Look(ctx context.Context) {
 	defer f.mu.Unlock()
 	seen, before := f.look(), f.last.digest
 	f.last = seen
-	switch {
-	case seen.digest == f.judged:
+	switch seen.digest {
+	case f.judged:
 		f.settle(ctx)
-	case seen.digest == before:
+	case before:
 		f.take(ctx, seen)
 	}
 	f.tellAgain(ctx)

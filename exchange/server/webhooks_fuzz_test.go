@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -112,7 +113,7 @@ func TestLongDeliveriesWaitForNone(t *testing.T) {
 		t.Errorf("one long delivery: %v", err)
 	}
 	long <- struct{}{}
-	if err := send(maxUsual+1, true); err != errBusy {
+	if err := send(maxUsual+1, true); !errors.Is(err, errBusy) {
 		t.Errorf("one too many: %v", err)
 	}
 	if err := send(maxUsual, true); err != nil {

@@ -13,7 +13,7 @@ import (
 
 func TestATextThatIsRewrittenStaysTextInItsPlace(t *testing.T) {
 	n := parse(t, "a: x\nb: [x, {c: yes, d: 5}]\n")
-	got, err := n.Rewrite(func(n yamlfile.Node, text string) (string, error) {
+	got, err := n.Rewrite(func(_ yamlfile.Node, text string) (string, error) {
 		if text == "x" {
 			return "7", nil
 		}
@@ -88,7 +88,8 @@ func TestACharacterOfATextHasItsPlace(t *testing.T) {
 		if err := n.Decode(&value); err != nil {
 			t.Fatal(err)
 		}
-		at := n.At(len([]rune(value[:strings.Index(value, "Q")])))
+		before, _, _ := strings.Cut(value, "Q")
+		at := n.At(len([]rune(before)))
 		if got := fmt.Sprintf("%d:%d", at.Line(), at.Column()); got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
