@@ -97,3 +97,28 @@ func TestWhatTheVerifierWouldRefuseIsNotReadEither(t *testing.T) {
 		t.Error("a kind that nobody knows is read")
 	}
 }
+
+// Whatever is given as claims: no panic, and what is read can be read again the same.
+func FuzzReadClaims(f *testing.F) {
+	f.Add(`{"repository_id": "456789", "run_id": "1", "run_attempt": "1", "check_run_id": 1}`)
+	f.Add(`{"a": [1, true, null, {"b": ""}]}`)
+	f.Add(honest(f, present))
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, text string) {
+		claims, err := identity.ReadClaims(text)
+		if err != nil {
+			if refusal, ok := errors.AsType[*identity.Refusal](err); !ok || !descriptionAlphabet.MatchString(refusal.Reason) {
+				t.Errorf("refused with %v", err)
+			}
+			return
+		}
+		again, err := identity.ReadClaims(encode(t, claims))
+		if diff := cmp.Diff(claims, again); err == nil && diff != "" {
+			t.Errorf("read again, %v: %s", err, diff)
+		}
+		w, err := identity.Unverified(identity.Issuer{Name: "github", Kind: "github"}, claims)
+		if (err == nil) != (w.Job.Key != "") || w.TokenID != "" || !w.Expires.IsZero() {
+			t.Errorf("%+v, %v", w, err)
+		}
+	})
+}

@@ -111,7 +111,7 @@ func taskFiles(fsys fs.FS) ([]string, error) {
 		case f.IsDir():
 			return nil, &yamlfile.Error{File: name, Message: "task files lie side by side; a folder among them is not read"}
 		case kind != ".yaml" && kind != ".yml":
-		case strings.HasSuffix(name, ".test.yaml"):
+		case strings.HasSuffix(name, testFiles):
 		default:
 			names = append(names, name)
 		}
