@@ -35,26 +35,7 @@ func holds(re *syntax.Regexp, anchor syntax.Op, side int) bool {
 
 // alternates reports whether a pattern has a | outside every group. The parsed tree does
 // not tell: it takes what alternatives have in common out of them.
-func alternates(pattern string) bool {
-	depth, class := 0, false
-	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; {
-		case c == '\\':
-			i++
-		case class:
-			class = c != ']'
-		case c == '[':
-			class = true
-		case c == '(':
-			depth++
-		case c == ')':
-			depth--
-		case c == '|' && depth == 0:
-			return true
-		}
-	}
-	return false
-}
+func alternates(pattern string) bool { return len(octoAtTop(pattern)) > 1 }
 
 // strangers are names that no author of a rule thinks of. What lets them through lets
 // everything through.
