@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Fault is what goes wrong with one request. The zero Fault is none.
 type Fault struct {
 	Delay      <-chan struct{} // wait for it, or for the request's end, before doing anything
 	Outlast    bool            // wait for Delay even after the client has gone: the effect lands late
+	LandsBy    time.Time       // a request that Delay lets go after that never arrives: it is cut; zero: no limit
 	DropBefore bool            // cut the connection instead of doing anything
 	Before     int             // answer this status instead of doing anything
 	Drop       bool            // do it, then cut the connection
@@ -44,10 +46,11 @@ func (g *GitHub) faultOf(r *http.Request) *Fault {
 	return &Fault{}
 }
 
-// wait holds the request back as long as the fault says.
-func (g *GitHub) wait(r *http.Request, f *Fault) {
+// wait holds the request back as long as the fault says, and reports whether it
+// is to be carried out then.
+func (g *GitHub) wait(r *http.Request, f *Fault) bool {
 	if f.Delay == nil {
-		return
+		return true
 	}
 	gone := r.Context().Done()
 	if f.Outlast {
@@ -58,6 +61,7 @@ func (g *GitHub) wait(r *http.Request, f *Fault) {
 	case <-gone:
 	case <-g.closed:
 	}
+	return f.LandsBy.IsZero() || !g.opts.Now().After(f.LandsBy)
 }
 
 func (f *Fault) answer(status int) answer {
@@ -76,7 +80,8 @@ type Request struct {
 	// Authorization is the scheme and the hash of the value, as in
 	// TokenInfo.Hash; empty without credentials.
 	Authorization string
-	Status        int // 0 while it is under way, and when the connection was cut
+	Status        int  // 0 while it is under way, and when the connection was cut
+	Lost          bool // the connection was cut before anything was done
 }
 
 // Requests are all that arrived since Start.
@@ -99,6 +104,12 @@ func (g *GitHub) arrived(r *http.Request) *Request {
 	defer g.mu.Unlock()
 	g.requests = append(g.requests, seen)
 	return seen
+}
+
+func (g *GitHub) lost(seen *Request) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	seen.Lost = true
 }
 
 func (g *GitHub) answered(seen *Request, status int) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stepkey/stepkey/internal/githubsim"
 )
@@ -90,6 +91,35 @@ func TestADelayedCreateLandsLateWhenItOutlastsItsClient(t *testing.T) {
 			}
 			for len(s.hub.Issued()) == 0 { // ends, or the test's deadline does
 				runtime.Gosched()
+			}
+		})
+	}
+}
+
+func TestADelayedCreateThatComesTooLateNeverArrives(t *testing.T) {
+	for name, c := range map[string]struct {
+		left time.Duration
+		made int
+	}{
+		"at the last moment": {0, 1},
+		"after it":           {-time.Nanosecond, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, githubsim.Options{})
+			jwt, release := s.jwt(nil), make(chan struct{})
+			close(release)
+			s.hub.Fault(func(*http.Request) *githubsim.Fault { return &githubsim.Fault{Delay: release, LandsBy: s.clock.Now().Add(c.left)} })
+			request, err := http.NewRequestWithContext(t.Context(), "POST", s.hub.URL()+s.tokens(), strings.NewReader(`{}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Authorization", "Bearer "+jwt)
+			if response, err := http.DefaultClient.Do(request); err == nil {
+				response.Body.Close()
+			}
+			requests := s.hub.Requests()
+			if made, lost := len(s.hub.Issued()), requests[len(requests)-1].Lost; made != c.made || lost != (c.made == 0) {
+				t.Errorf("made %d tokens and lost is %v, want %d", made, lost, c.made)
 			}
 		})
 	}

@@ -23,10 +23,11 @@ func (g *GitHub) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	fault := g.faultOf(r)
-	g.wait(r, fault)
+	arrives := g.wait(r, fault)
 	var a answer
 	switch {
-	case fault.DropBefore:
+	case fault.DropBefore, !arrives:
+		g.lost(seen)
 		panic(http.ErrAbortHandler) // net/http's way to cut a connection
 	case fault.Before != 0:
 		a = fault.answer(fault.Before)

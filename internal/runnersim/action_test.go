@@ -16,7 +16,7 @@ func TestStepkeysActionIsDescribedWholly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantInputs := map[string]string{"exchange": "", "task": "", "ttl": "", "audience": "", "export-env": "false", "summary": "true"}
+	wantInputs := map[string]string{"exchange": "", "task": "", "ttl": "", "audience": "", "inputs": "", "export-env": "false", "summary": "true"}
 	inputs, _, err := a.inputs(nil, contexts{})
 	if diff := cmp.Diff(wantInputs, inputs); diff != "" || err != nil {
 		t.Errorf("inputs and defaults (-want +got), %v:\n%s", err, diff)

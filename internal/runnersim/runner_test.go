@@ -92,7 +92,7 @@ func run(t *testing.T, o runnersim.Options, job runnersim.Job) *runnersim.Result
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 15*time.Minute) // images are built, beside other packages' tests
 	defer stop()
 	result, err := runner.Run(ctx, job)
 	if err != nil {
