@@ -17,6 +17,7 @@ type Kind int
 const (
 	Fault           Kind = iota // something is broken or misconfigured; asking again will not help
 	NotBelieved                 // the subject token is bad; a good one may pass
+	Misbound                    // the subject token is good, and not for this request and key, or not bound where it must be
 	TokenUsed                   // the subject token was exchanged before; a fresh one may pass
 	UnknownTask                 // there is no such task
 	NotAllowed                  // the policy says no
@@ -25,6 +26,7 @@ const (
 	JobOver                     // the job that the subject token names has ended
 	KeysUnavailable             // the issuer's keys cannot be had now; later may help
 	Unchecked                   // what the task requires cannot be asked now; later may help
+	TasksAway                   // the task files of a repository cannot be read now; later may help
 	BackendDown                 // the outside system does not answer now; later may help
 	GaveUp                      // the request's time was over or its sender went away
 )
@@ -35,7 +37,7 @@ func (k Kind) event(w identity.Workload) audit.Event {
 	switch {
 	case w.Issuer == "":
 		return audit.Refused
-	case k == TokenUsed || k == UnknownTask || k == NotAllowed || k == TooMany || k == Tripped || k == JobOver:
+	case k == Misbound || k == TokenUsed || k == UnknownTask || k == NotAllowed || k == TooMany || k == Tripped || k == JobOver:
 		return audit.Denied
 	default:
 		return audit.Unserved
@@ -70,6 +72,7 @@ var (
 func refused(cause error, owner bool) *Refused {
 	r := &Refused{Kind: Fault, cause: cause}
 	var token *identity.Refusal
+	var elsewhere *misbound
 	var limit *lease.JobLimit
 	var denial *policy.Denial
 	var unknown *policy.UnknownTask
@@ -78,6 +81,9 @@ func refused(cause error, owner bool) *Refused {
 	switch {
 	case errors.As(cause, &token):
 		r.Kind, r.Why = NotBelieved, token.Error()
+		return r
+	case errors.As(cause, &elsewhere):
+		r.Kind, r.Why = Misbound, elsewhere.Error()
 		return r
 	case errors.As(cause, &limit):
 		r.Kind, r.Why = TooMany, limit.Error()
@@ -96,6 +102,8 @@ func refused(cause error, owner bool) *Refused {
 		return r
 	case errors.Is(cause, errUnanswered):
 		r.Kind = Unchecked
+	case errors.Is(cause, ErrTasksAway):
+		r.Kind = TasksAway
 	case errors.Is(cause, lease.ErrTokenUsed):
 		r.Kind = TokenUsed
 	case errors.As(cause, &unknown):

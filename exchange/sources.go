@@ -91,7 +91,7 @@ func (x *Exchange) tasksFor(ctx context.Context, w identity.Workload, task strin
 	folder, err := x.Owned.Files.Of(ctx, asker, owner, repository)
 	switch {
 	case errors.Is(err, ErrTasksAway):
-		return nil, unanswered(err)
+		return nil, err
 	case errors.Is(err, ErrNoTasks):
 		x.EndTasks(ctx, x.Owned.forget(owner, repository))
 		return nil, fmt.Errorf("%w: %w", unknown, err)

@@ -109,7 +109,7 @@ func TestWhatIsWrongWithARepositorysTasksIsToldToItsOwner(t *testing.T) {
 	}{
 		"a broken file": {func(d *drawer) { d.files["x.yaml"] = "nonsense" }, exchange.NotAllowed, "the task files of acme/widget are refused: x.yaml:1: want a mapping"},
 		"no such task":  {func(d *drawer) { d.files = nil }, exchange.UnknownTask, `there is no task "acme/widget:publish-release"`},
-		"no answer":     {func(d *drawer) { d.err = fmt.Errorf("%w: 502", exchange.ErrTasksAway) }, exchange.Unchecked, "the repository's task files cannot be read now: 502"},
+		"no answer":     {func(d *drawer) { d.err = fmt.Errorf("%w: 502", exchange.ErrTasksAway) }, exchange.TasksAway, "the repository's task files cannot be read now: 502"},
 		"no repository": {func(d *drawer) { d.err = fmt.Errorf("%w: 404", exchange.ErrNoTasks) }, exchange.UnknownTask, "404"},
 		"refused whole": {func(d *drawer) { d.err = errors.New("too many files") }, exchange.NotAllowed, "the task files of acme/widget are refused: too many files"},
 	} {

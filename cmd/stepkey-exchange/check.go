@@ -40,10 +40,27 @@ func (k checkCommand) Run(_ context.Context, around surroundings) error {
 	if err := v.print(k.Output, around); err != nil {
 		return fmt.Errorf("printing the findings: %w", err)
 	}
+	if err := k.listed(set); err != nil {
+		return err
+	}
 	if v.count(policy.Error) > 0 || k.Strict && v.count(policy.Warning) > 0 {
 		return errors.New(v.summary())
 	}
 	return nil
+}
+
+// listed checks that the tasks which the configuration names are there. set is nil where
+// the task files are refused: then there is enough to mend.
+func (k checkCommand) listed(set *policy.Set) error {
+	if k.Config == "" || set == nil {
+		return nil
+	}
+	c, err := readConfig(k.Config)
+	if err != nil {
+		return err
+	}
+	_, err = c.octoSTSTasks(set)
+	return err
 }
 
 // nearby is a folder relative to where we are, if it is below: that is how code

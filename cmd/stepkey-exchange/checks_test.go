@@ -35,6 +35,7 @@ const (
 
 // checked is a service whose task requires everything, with its GitHub.
 type checked struct {
+	dir string
 	*service
 	gh     *githubsim.GitHub
 	client *client.Client
@@ -54,6 +55,7 @@ func wireChecked(t *testing.T, backends string) *checked {
 	app := k.gh.AddApp(githubsim.App{ClientID: "Iv1.x", Permissions: map[string]string{"contents": "write", "actions": "read"}})
 	k.gh.Install(app, "acme")
 	dir := t.TempDir()
+	k.dir = dir
 	write(t, dir, "app.pem", app.KeyPEM())
 	write(t, dir, "tasks/upload.yaml", []byte(checkedTask))
 	write(t, dir, "stepkey.yaml", []byte("url: https://lease.example.com\ntasks: tasks\nissuers:\n  github: {kind: github, url: \""+k.gh.IssuerURL()+
@@ -226,4 +228,14 @@ func TestATaskThatRequiresWhatNobodyCanBeAskedForIsSaidAtTheStart(t *testing.T) 
 		t.Errorf("%v, %d given", err, k.given())
 	}
 	k.checks.close(t.Context()) // there is nothing to close
+
+	const unseen = "nobody is asked which steps are over"
+	if strings.Contains(k.log.String(), unseen) {
+		t.Errorf("said of no task:\n%s", &k.log)
+	}
+	write(t, k.dir, "tasks/late.yaml", []byte(strings.Replace(ofTask("late", 456789), "per_job: 100", "until: step", 1)))
+	k.tasks.folder.Reload(t.Context())
+	if said := k.log.String(); !strings.Contains(said, unseen) || strings.Count(said, "these tasks are denied") != 2 {
+		t.Errorf("said after a reload:\n%s", said)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange"
@@ -74,7 +75,7 @@ type jobWatch struct {
 	jobs    *githubapp.Jobs // nil: nobody is asked
 	limit   int
 	sweeps  *exchange.Reconciler
-	steps   []string // tasks whose leases are to end with a step
+	unseen  atomic.Bool // nobody is asked which steps are over
 	log     *slog.Logger
 }
 
@@ -145,10 +146,8 @@ func (c config) watched() string {
 
 // watch lets the exchange ask.
 func (w *jobWatch) watch(x *exchange.Exchange) {
-	w.heedAccess(x)
-	w.steps = stepTasks(x.Policy())
 	if w.jobs == nil {
-		w.stepsUnseen()
+		w.unseen.Store(true)
 		return
 	}
 	x.Jobs = map[string]exchange.Jobs{w.issuer: jobViews{w.jobs}}
@@ -169,7 +168,8 @@ func (w *jobWatch) run(ctx context.Context) {
 		w.log.WarnContext(ctx, "cannot see whether the App may read jobs; trying as if it might", "error", err)
 	case !permitted:
 		w.log.WarnContext(ctx, "the App lacks the permission Actions: read, so that a job that is over does not end what it did not give back, before its deadline; give it to the App, have its owners accept, and start again, or set runs_per_minute under reconcile to 0")
-		w.stepsUnseen()
+		w.unseen.Store(true)
+		w.promise(ctx, w.sweeps.Exchange.Policy())
 		return
 	}
 	w.sweeps.Run(ctx)

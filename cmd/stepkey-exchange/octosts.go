@@ -64,11 +64,24 @@ func (c config) openOctoSTS(v *identity.Verifier, x *exchange.Exchange) (*server
 	if err != nil {
 		return nil, fmt.Errorf("reading octo_sts in %s: %w", c.file, err)
 	}
+	listed, err := c.octoSTSTasks(x.Policy())
+	if err != nil {
+		return nil, err
+	}
+	return &server.OctoSTS{Exchange: x.For(other), Tasks: listed}, nil
+}
+
+// octoSTSTasks are the tasks that are listed for clients of octo-sts, if all of them are
+// there and can be given to such clients.
+func (c config) octoSTSTasks(set *policy.Set) (map[server.OctoIdentity]string, error) {
+	if c.OctoSTS == nil {
+		return nil, nil
+	}
 	tasks := map[string]policy.Task{}
-	for _, t := range x.Policy().Tasks() {
+	for _, t := range set.Tasks() {
 		tasks[t.Name] = t
 	}
-	door := &server.OctoSTS{Exchange: x.For(other), Tasks: map[server.OctoIdentity]string{}}
+	listed := map[server.OctoIdentity]string{}
 	for _, t := range c.OctoSTS.Tasks {
 		var name string
 		if err := t.Task.Decode(&name); err != nil {
@@ -88,7 +101,7 @@ func (c config) openOctoSTS(v *identity.Verifier, x *exchange.Exchange) (*server
 		if err != nil {
 			return nil, err
 		}
-		door.Tasks[key] = name
+		listed[key] = name
 	}
-	return door, nil
+	return listed, nil
 }

@@ -94,6 +94,12 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
+	jobs.heedAccess(x, asked, tasks)
+	tasks.changed = func(ctx context.Context, set *policy.Set) {
+		asked.promise(ctx, set, log)
+		jobs.promise(ctx, set)
+	}
+	tasks.changed(ctx, x.Policy())
 	octo, err := c.openOctoSTS(verifier, x) // last: it takes x as it is then
 	if err != nil {
 		return nil, errors.Join(err, store.Close())

@@ -40,10 +40,10 @@ func stepTasks(tasks *policy.Set) (names []string) {
 	return names
 }
 
-// stepsUnseen tells that some tasks promise more than is done here: said once, since
-// job end and deadline still hold.
-func (w *jobWatch) stepsUnseen() {
-	if len(w.steps) > 0 {
-		w.log.Warn("nobody is asked which steps are over, so these tasks' credentials end with their job or at their deadline, whatever their limits say of until", "tasks", w.steps)
+// promise says where tasks promise more of steps than is done here: once for each set of
+// them, since job end and deadline still hold.
+func (w *jobWatch) promise(ctx context.Context, tasks *policy.Set) {
+	if names := stepTasks(tasks); w.unseen.Load() && len(names) > 0 {
+		w.log.WarnContext(ctx, "nobody is asked which steps are over, so these tasks' credentials end with their job or at their deadline, whatever their limits say of until", "tasks", names)
 	}
 }

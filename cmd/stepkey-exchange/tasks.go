@@ -51,6 +51,9 @@ type taskSources struct {
 	hangups chan os.Signal
 	served  atomic.Pointer[exchange.Exchange]
 
+	changed func(context.Context, *policy.Set) // told of each set that comes into force
+
+	app    *githubapp.App       // nil, as files
 	files  *githubapp.TaskFiles // nil: repositories have none
 	issuer identity.Issuer      // whose workloads may ask for those
 	owners []string
@@ -67,6 +70,7 @@ func (c config) openTasks(against policy.Check, log *slog.Logger) (*taskSources,
 		Now: c.now, Log: log.With("folder", path),
 		Settled: func(ctx context.Context, set *policy.Set) { s.served.Load().EndTasksWithout(ctx, set) },
 		Gone:    func(ctx context.Context, tasks []string) { s.served.Load().EndTasks(ctx, tasks) },
+		Changed: func(ctx context.Context, set *policy.Set) { s.changed(ctx, set) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the task files in %s:\n%w", path, err)
@@ -89,6 +93,7 @@ func (c config) openTasks(against policy.Check, log *slog.Logger) (*taskSources,
 		}
 	}
 	s.owners = c.RepositoryTasks.Owners
+	s.app = app
 	s.files, err = app.TaskFiles(s.owners)
 	return s, err
 }

@@ -118,7 +118,7 @@ func (s *Store) Begin(ctx context.Context, ask Ask, terms func(backend.Order) ba
 		if err := insert(ctx, tx, l); err != nil {
 			return err
 		}
-		_, err = s.enter(ctx, tx, entry(l, audit.Pending, ask.Grant.Rule, ""))
+		_, err = s.enter(ctx, tx, entry(l, audit.Pending, ask.Grant.Rule, howAsked(ask.Workload)))
 		return err
 	})
 	var limit *JobLimit
@@ -137,7 +137,18 @@ func (s *Store) Begin(ctx context.Context, ask Ask, terms func(backend.Order) ba
 	return intent, nil
 }
 
+// howAsked is what is worth knowing of the subject token that was used up.
+func howAsked(w identity.Workload) string {
+	if w.Binding == "" {
+		return ""
+	}
+	return "the subject token was bound to this request and to the key that made it"
+}
+
 func (s *Store) draft(ask Ask, terms func(backend.Order) backend.Terms) (Intent, error) {
+	if ask.Workload.TokenID == "" {
+		return Intent{}, errors.New("beginning a lease: the subject token has no id, so that it could not be marked as used")
+	}
 	at := s.now().UTC().Truncate(time.Microsecond)
 	id, err := ulid.New(ulid.Timestamp(at), s.rand)
 	if err != nil {

@@ -71,7 +71,7 @@ func (h *house) fill(b *testing.B, n int) {
 }
 
 func (h *house) insertActive(ctx context.Context, tx session, job string) error {
-	intent, err := h.draft(Ask{Workload: workload("", job), Grant: grant()}, anHour)
+	intent, err := h.draft(Ask{Workload: workload(job, job), Grant: grant()}, anHour)
 	if err != nil {
 		return err
 	}

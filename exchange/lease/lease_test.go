@@ -195,6 +195,12 @@ func TestALeaseLivesAndEnds(t *testing.T) {
 		if err != nil || ended.State != Revoked || ended.Reason != ByHolder || ended.Ended.IsZero() {
 			t.Fatalf("ended as %+v, %v", ended, err)
 		}
+		if found, err := h.OfJob(ctx, "job-1", l.ID); err != nil || found != ended {
+			t.Errorf("of its job: %+v, %v", found, err)
+		}
+		if found, err := h.OfJob(ctx, "job-2", l.ID); !errors.Is(err, ErrUnknown) {
+			t.Errorf("of another job: %+v, %v", found, err)
+		}
 		if again, err := h.StartEnding(ctx, l.ID, ByDeadline); err != nil || again.State != Revoked || !again.Handle.Empty() {
 			t.Errorf("ending it again: %+v, %v", again, err)
 		}
@@ -215,6 +221,9 @@ func TestOneSubjectTokenOneLease(t *testing.T) {
 		other.Issuer = "gitlab"
 		if _, err := h.Begin(t.Context(), Ask{Workload: other, Grant: grant()}, anHour); err != nil {
 			t.Errorf("the same jti of another issuer is another token: %v", err)
+		}
+		if _, err := h.Begin(t.Context(), Ask{Workload: workload("", "job-3"), Grant: grant()}, anHour); err == nil || errors.Is(err, ErrTokenUsed) {
+			t.Errorf("a subject token that could not be told from another: %v", err)
 		}
 	})
 }

@@ -61,6 +61,8 @@ type FolderOptions struct {
 	// Gone is told of tasks that were in force and are no more, twice: at once and a
 	// minute later.
 	Gone func(ctx context.Context, tasks []string)
+	// Changed is told of each generation after the first, when it is in force.
+	Changed func(context.Context, *Set)
 }
 
 // digest is of names and contents, or of why they could not be read.
@@ -209,6 +211,9 @@ func (f *Folder) take(ctx context.Context, seen glance) {
 	gone := before.without(set)
 	f.opts.Log.InfoContext(ctx, "the task files changed; the new ones are in force", "tasks", len(set.tasks), "gone", gone)
 	set.Warn(ctx, f.opts.Log)
+	if f.opts.Changed != nil {
+		f.opts.Changed(ctx, set)
+	}
 	if !f.settled {
 		f.settle(ctx)
 	}

@@ -22,6 +22,7 @@ type words struct {
 
 var said = map[exchange.Kind]words{
 	exchange.NotBelieved:     {http.StatusBadRequest, client.CodeInvalidGrant, "%s", 0},
+	exchange.Misbound:        {http.StatusBadRequest, client.CodeInvalidGrant, "%s", 0},
 	exchange.TokenUsed:       {http.StatusBadRequest, client.CodeInvalidGrant, "The subject token was exchanged before. Each exchange needs a fresh one: ask the CI system for another.", 0},
 	exchange.UnknownTask:     {http.StatusBadRequest, client.CodeInvalidScope, "There is no such task. Check its name in the workflow, or ask the exchange's operators, with the audit id.", 0},
 	exchange.NotAllowed:      {http.StatusForbidden, client.CodeAccessDenied, "The task's policy does not allow this workload. %s The exchange's operators find the reason by the audit id.", 0},
@@ -30,6 +31,7 @@ var said = map[exchange.Kind]words{
 	exchange.JobOver:         {http.StatusBadRequest, client.CodeInvalidGrant, "%s A job that has ended gets no credential; if yours still runs, have the operators look the audit id up.", 0},
 	exchange.KeysUnavailable: {http.StatusServiceUnavailable, client.CodeUnavailable, "The issuer's keys cannot be had right now, so the subject token cannot be checked. Try again shortly with a fresh one.", 5},
 	exchange.Unchecked:       {http.StatusServiceUnavailable, client.CodeUnavailable, "GitHub could not be asked for what the task requires, so nothing was handed out. %s Try again shortly; the subject token is not used up.", 10},
+	exchange.TasksAway:       {http.StatusServiceUnavailable, client.CodeUnavailable, "The repository's task files cannot be read right now, so nothing was handed out. %s Try again shortly; the subject token is not used up.", 10},
 	exchange.BackendDown:     {http.StatusServiceUnavailable, client.CodeUnavailable, "The system behind this task does not answer or asks us to wait. %s Try again shortly with a fresh subject token.", 10},
 	exchange.GaveUp:          {http.StatusServiceUnavailable, client.CodeUnavailable, "The request took too long or its sender went away. Nothing was handed out. Try again with a fresh subject token.", 5},
 	exchange.Fault:           {http.StatusInternalServerError, client.CodeServerError, "The credential could not be made. %s The exchange's operators find the reason by the audit id.", 0},
