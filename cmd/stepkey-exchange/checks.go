@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/stepkey/stepkey/exchange"
-	"github.com/stepkey/stepkey/exchange/backend/github"
 	"github.com/stepkey/stepkey/exchange/githubapp"
 	"github.com/stepkey/stepkey/exchange/policy"
 )
@@ -14,29 +12,19 @@ import (
 // checks is how the exchange asks GitHub for what tasks require: as the App of the
 // backend github, about the issuer whose jobs that App can read. Nil asks nothing.
 type checks struct {
-	app    *githubapp.App
 	reader *githubapp.Checks
 	log    *slog.Logger
 }
 
-// openChecks lets x ask. It touches no network.
-func (c config) openChecks(x *exchange.Exchange, log *slog.Logger) (*checks, error) {
-	issuer, node := c.watched(), c.Backends.Get("github")
-	if issuer == "" || !node.Exists() {
-		return nil, nil
+// openChecks lets x ask as app, which is nil without a backend github.
+func (c config) openChecks(x *exchange.Exchange, app *githubapp.App, log *slog.Logger) *checks {
+	issuer := c.watched()
+	if issuer == "" || app == nil {
+		return nil
 	}
-	var g github.Config
-	if err := node.Decode(&g); err != nil {
-		return nil, err
-	}
-	g.PrivateKey = c.beside(g.PrivateKey)
-	app, err := g.App(c.now)
-	if err != nil {
-		return nil, fmt.Errorf("opening the App that asks for what tasks require: %w", err)
-	}
-	asked := &checks{app: app, reader: app.Checks(), log: log}
+	asked := &checks{reader: app.Checks(), log: log}
 	x.Checks = map[string]exchange.Checks{issuer: asked.reader}
-	return asked, nil
+	return asked
 }
 
 // promise says where tasks require something and nobody can be asked: they are denied,
@@ -45,14 +33,6 @@ func (k *checks) promise(ctx context.Context, tasks *policy.Set, log *slog.Logge
 	if names := requiring(tasks); k == nil && len(names) > 0 {
 		log.ErrorContext(ctx, "tasks require what GitHub has to be asked for, and it cannot be: there is no backend github, or several issuers are of its kind and none is named under reconcile; these tasks are denied", "tasks", names)
 	}
-}
-
-// reads is the App that asks; nil where nobody does.
-func (k *checks) reads() *githubapp.App {
-	if k == nil {
-		return nil
-	}
-	return k.app
 }
 
 func requiring(set *policy.Set) (names []string) {

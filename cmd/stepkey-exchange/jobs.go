@@ -71,7 +71,7 @@ func (c config) checkJobs(node yamlfile.Node) error {
 type jobWatch struct {
 	webhook *server.GitHubWebhook // nil: none is taken
 	issuer  string
-	app     *githubapp.App  // nil, as jobs
+	app     *githubapp.App  // nil without a backend github
 	jobs    *githubapp.Jobs // nil: nobody is asked
 	limit   int
 	sweeps  *exchange.Reconciler
@@ -79,21 +79,32 @@ type jobWatch struct {
 	log     *slog.Logger
 }
 
-// openJobs reads the webhook's secret and the App's key. It touches no network.
-func (c config) openJobs(log *slog.Logger) (*jobWatch, error) {
-	w := &jobWatch{log: log}
+// openJobs reads the webhook's secret. Jobs are read as app.
+func (c config) openJobs(app *githubapp.App, log *slog.Logger) (*jobWatch, error) {
+	w := &jobWatch{app: app, log: log}
 	var err error
 	if w.webhook, err = c.webhook(); err != nil {
 		return nil, err
 	}
 	w.issuer, w.limit = c.watched(), c.runsPerMinute()
-	node := c.Backends.Get("github")
-	if w.limit == 0 || !node.Exists() {
+	if w.limit == 0 || app == nil {
 		return w, nil
 	}
 	if w.issuer == "" {
 		log.Warn("GitHub is not asked which jobs are over: several issuers are of kind github, or none; name one under reconcile")
 		return w, nil
+	}
+	w.jobs = app.Jobs()
+	return w, nil
+}
+
+// openApp opens the App of the backend github for everything but credentials: to read
+// jobs, what tasks require, and the task files of repositories. nil where there is no
+// such backend. It touches no network.
+func (c config) openApp() (*githubapp.App, error) {
+	node := c.Backends.Get("github")
+	if !node.Exists() {
+		return nil, nil
 	}
 	var g github.Config
 	if err := node.Decode(&g); err != nil {
@@ -102,10 +113,9 @@ func (c config) openJobs(log *slog.Logger) (*jobWatch, error) {
 	g.PrivateKey = c.beside(g.PrivateKey)
 	app, err := g.App(c.now)
 	if err != nil {
-		return nil, fmt.Errorf("opening the App that asks which jobs are over: %w", err)
+		return nil, fmt.Errorf("opening the App of the backend github: %w", err)
 	}
-	w.app, w.jobs = app, app.Jobs()
-	return w, nil
+	return app, nil
 }
 
 func (c config) webhook() (*server.GitHubWebhook, error) {

@@ -70,11 +70,15 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := c.openTasks(policy.Check{Issuers: issuers, Backends: scopers(backends)}, log)
+	app, err := c.openApp()
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := c.openJobs(log)
+	tasks, err := c.openTasks(policy.Check{Issuers: issuers, Backends: scopers(backends)}, app, log)
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := c.openJobs(app, log)
 	if err != nil {
 		return nil, err
 	}
@@ -90,11 +94,8 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	}
 	tasks.serve(x)
 	jobs.watch(x)
-	asked, err := c.openChecks(x, log)
-	if err != nil {
-		return nil, errors.Join(err, store.Close())
-	}
-	jobs.heedAccess(x, asked, tasks)
+	jobs.heedAccess(x)
+	asked := c.openChecks(x, app, log)
 	tasks.changed = func(ctx context.Context, set *policy.Set) {
 		asked.promise(ctx, set, log)
 		jobs.promise(ctx, set)

@@ -53,15 +53,14 @@ type taskSources struct {
 
 	changed func(context.Context, *policy.Set) // told of each set that comes into force
 
-	app    *githubapp.App       // nil, as files
 	files  *githubapp.TaskFiles // nil: repositories have none
 	issuer identity.Issuer      // whose workloads may ask for those
 	owners []string
 	log    *slog.Logger
 }
 
-// openTasks loads the folder of task files. It touches no network.
-func (c config) openTasks(against policy.Check, log *slog.Logger) (*taskSources, error) {
+// openTasks loads the folder of task files. Those of repositories are read as app, later.
+func (c config) openTasks(against policy.Check, app *githubapp.App, log *slog.Logger) (*taskSources, error) {
 	s := &taskSources{again: make(chan struct{}, 1), hangups: make(chan os.Signal, 1), log: log}
 	signal.Notify(s.hangups, syscall.SIGHUP) // now, so that an early one does not end the process
 	path := c.beside(c.Tasks)
@@ -78,22 +77,12 @@ func (c config) openTasks(against policy.Check, log *slog.Logger) (*taskSources,
 	if c.RepositoryTasks == nil {
 		return s, nil
 	}
-	var g github.Config
-	if err := c.Backends.Get("github").Decode(&g); err != nil {
-		return nil, err
-	}
-	g.PrivateKey = c.beside(g.PrivateKey)
-	app, err := g.App(c.now)
-	if err != nil {
-		return nil, fmt.Errorf("opening the App that reads the task files of repositories: %w", err)
-	}
 	for _, issuer := range against.Issuers {
 		if issuer.Name == c.RepositoryTasks.Issuer {
 			s.issuer = issuer
 		}
 	}
 	s.owners = c.RepositoryTasks.Owners
-	s.app = app
 	s.files, err = app.TaskFiles(s.owners)
 	return s, err
 }
