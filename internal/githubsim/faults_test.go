@@ -108,7 +108,9 @@ func TestADelayedCreateThatComesTooLateNeverArrives(t *testing.T) {
 			s := newScene(t, githubsim.Options{})
 			jwt, release := s.jwt(nil), make(chan struct{})
 			close(release)
-			s.hub.Fault(func(*http.Request) *githubsim.Fault { return &githubsim.Fault{Delay: release, LandsBy: s.clock.Now().Add(c.left)} })
+			s.hub.Fault(func(*http.Request) *githubsim.Fault {
+				return &githubsim.Fault{Delay: release, LandsBy: s.clock.Now().Add(c.left)}
+			})
 			request, err := http.NewRequestWithContext(t.Context(), "POST", s.hub.URL()+s.tokens(), strings.NewReader(`{}`))
 			if err != nil {
 				t.Fatal(err)
