@@ -92,6 +92,26 @@ func (x *Exchange) EndJob(ctx context.Context, subjectToken secret.String, task 
 	return ended, errors.Join(faults...)
 }
 
+// EndJobsLease ends one lease of the job of a subject token. The second result is false
+// when that job has no such lease; it does not say whether another has. No token is used
+// up. Errors about the token are *Refused.
+func (x *Exchange) EndJobsLease(ctx context.Context, subjectToken secret.String, id string) (Lease, bool, error) {
+	r := Request{SubjectToken: subjectToken}
+	workload, err := x.verify(ctx, r)
+	if err != nil {
+		return Lease{}, false, x.refuse(ctx, r, workload, err)
+	}
+	l, err := x.Leases.OfJob(ctx, workload.Job.Key, backend.LeaseID(id))
+	if errors.Is(err, lease.ErrUnknown) {
+		return Lease{}, false, nil
+	}
+	if err != nil {
+		return Lease{}, false, err
+	}
+	l, err = x.End(ctx, l.ID, lease.ByJob)
+	return l, true, err
+}
+
 // revoke tells the backend to end it, and where that is switched on asks it whether
 // that is so. The first result is what came of asking.
 func (x *Exchange) revoke(ctx context.Context, held lease.Held) (string, error) {

@@ -69,6 +69,7 @@ type Leases interface {
 	JobNotes
 	TaskLeases
 	LivesOfJob(ctx context.Context, job string) ([]lease.Lease, error)
+	OfJob(ctx context.Context, job string, id backend.LeaseID) (lease.Lease, error)
 	Write(context.Context, audit.Entry) (audit.Entry, error)
 }
 
@@ -82,6 +83,10 @@ type Request struct {
 	// Holder is the thumbprint (RFC 7638) of the key that the one who asks has proven
 	// to hold, empty for none. The same holder may ask again after a lost answer.
 	Holder string
+	// Binding is what a bound subject token must be bound to: all of this request and the
+	// Holder, hashed as clients do. Empty where no key is proven; then no bound token is
+	// taken.
+	Binding string
 }
 
 // Lease is the record of one credential.
@@ -134,7 +139,11 @@ func (x *Exchange) Token(ctx context.Context, r Request) (Answer, error) {
 }
 
 func (x *Exchange) verify(ctx context.Context, r Request) (identity.Workload, error) {
-	return x.Verifier.Verify(ctx, r.SubjectToken.Reveal())
+	w, err := x.Verifier.Verify(ctx, r.SubjectToken.Reveal())
+	if err != nil {
+		return w, err
+	}
+	return w, keepToBinding(w, r)
 }
 
 func (x *Exchange) authorize(ctx context.Context, w identity.Workload, r Request) (policy.Grant, error) {
@@ -142,7 +151,11 @@ func (x *Exchange) authorize(ctx context.Context, w identity.Workload, r Request
 	if err != nil {
 		return policy.Grant{}, err
 	}
-	return there.Authorize(w, policy.Asked{Task: r.Task, TTL: r.TTL, Inputs: r.Inputs, Narrow: r.Narrow})
+	grant, err := there.Authorize(w, policy.Asked{Task: r.Task, TTL: r.TTL, Inputs: r.Inputs, Narrow: r.Narrow})
+	if err != nil {
+		return grant, err
+	}
+	return grant, demandBinding(w, grant)
 }
 
 // lease writes the intent down, and ends what stands in its way: what the same
@@ -249,6 +262,9 @@ func (x *Exchange) refuse(ctx context.Context, r Request, w identity.Workload, c
 	var failed *unmet
 	if errors.As(cause, &failed) {
 		e.Rule = failed.required
+	}
+	if no.Kind == Misbound {
+		e.Rule = ruleBinding
 	}
 	written, err := x.Leases.Write(context.WithoutCancel(ctx), e)
 	if err != nil {

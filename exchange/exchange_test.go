@@ -286,6 +286,33 @@ func TestAJobsSubjectTokenEndsAllThatJobHoldsAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestAJobsSubjectTokenEndsOneOfItsLeasesAndNoOthers(t *testing.T) {
+	st := set(t)
+	mine, _ := st.ask(t.Context(), "jti-1/push1")
+	other, _ := st.ask(t.Context(), "jti-2/push2")
+	for name, id := range map[string]string{"another job's": string(other.Lease.ID), "one that is none": "lease_unknown"} {
+		if _, found, err := st.EndJobsLease(t.Context(), secret.New("jti-3/push1"), id); found || err != nil {
+			t.Errorf("%s: found %v, %v", name, found, err)
+		}
+	}
+	if st.vault.alive() != 2 {
+		t.Fatal("a lease ended that was not to")
+	}
+	for range 2 { // idempotent
+		l, found, err := st.EndJobsLease(t.Context(), secret.New("jti-3/push1"), string(mine.Lease.ID))
+		if err != nil || !found || l.ID != mine.Lease.ID || l.State != lease.Revoked || l.Reason != lease.ByJob {
+			t.Errorf("%+v %v %v", l, found, err)
+		}
+	}
+	if st.vault.alive() != 1 {
+		t.Error("another job's credential is gone too")
+	}
+	var refused *exchange.Refused
+	if _, _, err := st.EndJobsLease(t.Context(), secret.New("forged"), string(other.Lease.ID)); !errors.As(err, &refused) || refused.AuditID == "" {
+		t.Errorf("a forged subject token: %v", err)
+	}
+}
+
 func TestRefusalsAreWrittenDownAndGiveNothing(t *testing.T) {
 	for _, c := range []struct {
 		name, token string

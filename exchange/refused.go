@@ -122,5 +122,8 @@ func refused(cause error, owner bool) *Refused {
 	if owner {
 		r.Why = cause.Error()
 	}
+	if owner && unknown != nil && unknown.Near != "" {
+		r.Why = "did you mean " + unknown.Near + "?"
+	}
 	return r
 }

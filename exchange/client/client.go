@@ -15,6 +15,15 @@
 // token once the first may have arrived, whereas revocation is idempotent. How
 // long to wait is the context's to say; there is no timeout of its own.
 //
+// # One credential, from asking to giving it back
+//
+// [New] takes the exchange's URL. [Client.Token] exchanges the workload's ID token for a
+// [Grant]: the credential's values, ready variables, and a lease token. [Client.Revoke]
+// ends it by the lease token, [Client.RevokeJob] by another ID token of the job;
+// [Client.Introspect] tells what became of it. Each has an example.
+//
+// Secrets are wrapped as [Secret], which does not print.
+//
 // It depends on the standard library alone and on nothing of the service, so
 // that a program that embeds it stays small. Proxies (HTTPS_PROXY, NO_PROXY) and
 // private certificate authorities (SSL_CERT_FILE, SSL_CERT_DIR) are honoured the

@@ -389,7 +389,14 @@ func TestARevocationNamesALeaseTokenOrAJob(t *testing.T) {
 	if _, err = c.RevokeJob(t.Context(), secret.New(idToken), "publish-release"); err != nil {
 		t.Fatal(err)
 	}
-	want := []url.Values{{"token": {leaseToken}}, {"token": {idToken}, "token_type_hint": {"urn:stepkey:token-type:job"}, "scope": {"publish-release"}}}
+	if _, err = c.RevokeJobLease(t.Context(), secret.New(idToken), "lease_01"); err != nil {
+		t.Fatal(err)
+	}
+	const job = "urn:stepkey:token-type:job"
+	want := []url.Values{
+		{"token": {leaseToken}}, {"token": {idToken}, "token_type_hint": {job}, "scope": {"publish-release"}},
+		{"token": {idToken}, "token_type_hint": {job}, "lease": {"lease_01"}},
+	}
 	if diff := cmp.Diff(want, seen); diff != "" {
 		t.Errorf("forms (-want +got):\n%s", diff)
 	}

@@ -27,6 +27,16 @@ func (c *Client) RevokeJob(ctx context.Context, subjectToken secret.String, task
 	return c.revoke(ctx, subjectToken, form)
 }
 
+// RevokeJobLease ends one lease of the job of subjectToken, by the lease's id. An answer
+// without leases means that this job has no lease of that id. Idempotent; give each call a
+// subject token of its own.
+func (c *Client) RevokeJobLease(ctx context.Context, subjectToken secret.String, leaseID string) (Revocation, error) {
+	if leaseID == "" {
+		return Revocation{}, errors.New("the end of one lease needs the lease's id")
+	}
+	return c.revoke(ctx, subjectToken, url.Values{"token_type_hint": {TokenTypeJob}, "lease": {leaseID}})
+}
+
 func (c *Client) revoke(ctx context.Context, token secret.String, form url.Values) (Revocation, error) {
 	if token.Empty() {
 		return Revocation{}, errors.New("a revocation needs a token")

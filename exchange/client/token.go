@@ -13,7 +13,7 @@ import (
 
 // TokenRequest asks for the credential of one task.
 type TokenRequest struct {
-	SubjectToken secret.String // the workload's OIDC token, its audience this exchange
+	SubjectToken secret.String // the workload's OIDC token, its audience this exchange, or BoundAudience
 	Task         string
 	TTL          time.Duration     // zero: as long as the task allows. May only shorten
 	Inputs       map[string]string // by the names that the task declares
@@ -56,12 +56,15 @@ func (c *Client) Token(ctx context.Context, r TokenRequest) (*Grant, error) {
 		"subject_token_type": {TokenTypeIDToken},
 		"scope":              {r.Task},
 	}
-	if err := r.narrow(form); err != nil {
+	details, err := r.details()
+	if err != nil {
 		return nil, err
+	}
+	if details != "" {
+		form.Set("authorization_details", details)
 	}
 	send := call{path: "/token", form: form, told: r.SubjectToken}
 	if r.Key != nil {
-		var err error
 		if send.proof, err = c.prove(r.Key, send.path, r.SubjectToken); err != nil {
 			return nil, err
 		}
@@ -73,10 +76,11 @@ func (c *Client) Token(ctx context.Context, r TokenRequest) (*Grant, error) {
 	return readGrant(got, r.Task)
 }
 
-// narrow writes down what the request says beside the task's name (RFC 9396).
-func (r TokenRequest) narrow(form url.Values) error {
+// details is what the request says beside the task's name (RFC 9396), the same text
+// each time; empty where it says no more.
+func (r TokenRequest) details() (string, error) {
 	if r.TTL == 0 && len(r.Inputs) == 0 && len(r.Narrow) == 0 {
-		return nil
+		return "", nil
 	}
 	details := TaskDetails{Type: DetailsTypeTask, Inputs: r.Inputs, Credential: r.Narrow}
 	if r.TTL > 0 {
@@ -84,10 +88,9 @@ func (r TokenRequest) narrow(form url.Values) error {
 	}
 	text, err := json.Marshal([]TaskDetails{details})
 	if err != nil {
-		return errors.New("what is wanted of the credential is not JSON")
+		return "", errors.New("what is wanted of the credential is not JSON")
 	}
-	form.Set("authorization_details", string(text))
-	return nil
+	return string(text), nil
 }
 
 // readGrant is strict: half a grant is none, since it could not be ended or

@@ -102,6 +102,8 @@ type Revocation struct {
 type Ended struct {
 	ID    string `json:"id"`
 	State string `json:"state"` // revoked, expired, failed; revoking and unconfirmed are still being worked on
+	// EndedAt is when it had ended (RFC 3339, UTC), if that was before this call.
+	EndedAt string `json:"ended_at,omitempty"`
 }
 
 // ErrorResponse is every refusal (RFC 6749 section 5.2), with the id that finds it
@@ -128,4 +130,7 @@ type Metadata struct {
 	SubjectTypesSupported             []string `json:"subject_types_supported"`
 	IDTokenSigningAlgs                []string `json:"id_token_signing_alg_values_supported"`
 	DPoPSigningAlgs                   []string `json:"dpop_signing_alg_values_supported"` // RFC 9449, 5.1
+	// SubjectTokenBindings are the ways to bind a subject token to its request that are
+	// understood: BindingRequestV1. An addition of ours.
+	SubjectTokenBindings []string `json:"stepkey_subject_token_bindings_supported"`
 }

@@ -11,11 +11,15 @@
 // effect is iss, and its only effect is to choose among the configured issuers; a
 // token that names another one causes no outbound request.
 //
+// A token may be bound to one request: then its audience says to which, and whoever
+// calls Verify must see to that; see Workload.Binding.
+//
 // Nothing here compares secrets: all inputs come from the caller or are public, so
 // no comparison needs constant time.
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -30,17 +34,26 @@ type Issuer struct {
 	// Name is the issuer's key in the configuration; task files use it.
 	Name string `yaml:"-"`
 	// Kind says which claims name the job: "github" for github.com, GHE.com and
-	// GitHub Enterprise Server alike.
+	// GitHub Enterprise Server alike; see kinds.
 	Kind string `yaml:"kind"`
 	// URL is iss, byte for byte.
 	URL string `yaml:"url"`
-	// MaxAge is how long after iat a subject token is taken; 60 s if zero. The
-	// leeway comes on top.
+	// MaxAge is how long after iat a subject token is taken; if zero 60 s, and an hour for
+	// kinds whose tokens are made beforehand. The leeway comes on top.
 	MaxAge time.Duration `yaml:"max_age"`
 	// Private lets the issuer be plain http and resolve to loopback and private
 	// addresses: for GitHub Enterprise Server inside a network, and for tests.
 	// Link-local addresses, where clouds keep their metadata, stay out of reach.
 	Private bool `yaml:"private_network"`
+	// KeysURL is where the key set is, for issuers whose discovery document cannot be had
+	// or names another host: a SPIFFE bundle, a cluster's API server. Then nothing else is
+	// asked. KeysFile is the key set in a file, read again whenever keys are.
+	KeysURL  string `yaml:"jwks_uri"`
+	KeysFile string `yaml:"jwks_file"`
+	// TrustDomain is whose SPIFFE IDs an issuer of the kind spiffe may name.
+	TrustDomain string `yaml:"trust_domain"`
+	// Job is for the kind oidc alone, which knows no claims by itself.
+	Job *JobClaims `yaml:"job"`
 	// Roots are the certificate authorities for the issuer's TLS; the system's if nil.
 	Roots *x509.CertPool `yaml:"-"`
 }
@@ -80,11 +93,9 @@ func New(audience string, issuers []Issuer, o Options) (*Verifier, error) {
 	}
 	v := &Verifier{audience: audience, now: o.Now, issuers: make(map[string]*issuer, len(issuers))}
 	for _, configured := range issuers {
-		if configured.MaxAge == 0 {
-			configured.MaxAge = defaultMaxAge
-		}
-		k, _ := kindNamed(configured.Kind)
-		v.issuers[configured.URL] = &issuer{Issuer: configured, kind: k, keys: newKeyRing(configured, o)}
+		k, _ := kindOf(configured)
+		configured.MaxAge = cmp.Or(configured.MaxAge, k.maxAge, defaultMaxAge)
+		v.issuers[configured.URL] = &issuer{Issuer: configured, kind: k, keys: newKeyRing(configured, k, o)}
 	}
 	return v, nil
 }
@@ -137,25 +148,39 @@ func (v *Verifier) verify(ctx context.Context, i *issuer, t *token) (Workload, e
 	if err != nil {
 		return Workload{}, err
 	}
-	if err := checkAudience(t.claims, v.audience); err != nil {
+	t.claims = i.kind.oneAudience(t.claims)
+	binding, err := checkAudience(t.claims, v.audience)
+	if err != nil {
 		return Workload{}, err
 	}
 	if unreadable != nil {
 		return Workload{}, unreadable
 	}
-	id, err := tokenID(t.claims)
+	id, err := i.kind.tokenID(t)
 	if err != nil {
 		return Workload{}, err
 	}
-	job, err := i.kind.job(i.Name, t.claims)
+	claims, err := i.kind.read(t.claims)
+	if err != nil {
+		return Workload{}, err
+	}
+	job, err := i.names(i.kind, claims)
 	if err != nil {
 		return Workload{}, err
 	}
 	return Workload{
 		Issuer: i.Name, TokenID: id,
 		IssuedAt: life.issued, Expires: life.expires.Add(Leeway),
-		Claims: t.claims, Job: job,
+		Claims: claims, Job: job, Binding: binding,
 	}, nil
+}
+
+// names is the job that claims name, once all rules about them hold.
+func (i Issuer) names(k kind, c Claims) (Job, error) {
+	if err := i.checkSubject(k, c); err != nil {
+		return Job{}, err
+	}
+	return k.job(i.Name, c)
 }
 
 // checkSignature lets go-oidc verify the token with the issuer's keys.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -49,8 +50,9 @@ func (k key) same(other key) bool {
 
 // readKeys reads a JWK set (RFC 7517) and keeps the keys that may verify tokens, by
 // kid. What is not usable is left out, as the RFC asks, and named in dropped. A kid
-// that two usable keys share names neither: both are left out.
-func readKeys(document map[string]any) (keys map[string]key, dropped []string, err error) {
+// that two usable keys share names neither: both are left out. uses is what a key's use
+// may be, where it says one.
+func readKeys(document map[string]any, uses []string) (keys map[string]key, dropped []string, err error) {
 	list, ok := document["keys"].([]any)
 	if !ok {
 		return nil, nil, errors.New("the document has no list named keys")
@@ -63,7 +65,7 @@ func readKeys(document map[string]any) (keys map[string]key, dropped []string, e
 	for _, entry := range list {
 		members, _ := entry.(map[string]any)
 		kid, _ := members["kid"].(string)
-		usable, err := readKey(members)
+		usable, err := readKey(members, uses)
 		if err != nil {
 			dropped = append(dropped, show(kid)+": "+err.Error())
 			continue
@@ -82,11 +84,11 @@ func readKeys(document map[string]any) (keys map[string]key, dropped []string, e
 
 // readKey reads one JWK. go-jose decodes the numbers; whether the key may be used
 // is decided here, since go-jose verifies with keys marked for encryption too.
-func readKey(members map[string]any) (key, error) {
+func readKey(members map[string]any, uses []string) (key, error) {
 	if kid, _ := members["kid"].(string); kid == "" {
 		return key{}, errors.New("it has no kid")
 	}
-	if err := checkUse(members); err != nil {
+	if err := checkUse(members, uses); err != nil {
 		return key{}, err
 	}
 	material := make(map[string]any, 5) // no x5c, x5t, x5u: a certificate vouches for nothing here
@@ -115,14 +117,14 @@ func readKey(members map[string]any) (key, error) {
 
 // checkUse checks what the key says it is for (RFC 7517, 4.2 and 4.3), and that it
 // is a public key: an issuer that shows a private one has lost it.
-func checkUse(members map[string]any) error {
+func checkUse(members map[string]any, uses []string) error {
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
 		if _, present := members[private]; present {
 			return errors.New("it is private or symmetric")
 		}
 	}
-	if use, present := members["use"]; present && use != "sig" {
-		return errors.New("its use is not sig")
+	if use, present := members["use"]; present && !slices.ContainsFunc(uses, func(one string) bool { return use == one }) {
+		return errors.New("its use is not " + strings.Join(uses, " or "))
 	}
 	if operations, present := members["key_ops"]; present {
 		if list, _ := operations.([]any); !slices.Contains(list, any("verify")) {

@@ -51,8 +51,8 @@ type keySet struct {
 	failed error     // why the latest fetch failed; nil if it did not
 }
 
-func newKeyRing(i Issuer, o Options) *keyRing {
-	return &keyRing{issuer: i.Name, source: newSource(i), now: o.Now, log: o.Log}
+func newKeyRing(i Issuer, k kind, o Options) *keyRing {
+	return &keyRing{issuer: i.Name, source: newSource(i, k), now: o.Now, log: o.Log}
 }
 
 // verify returns the payload of a token that a key of this issuer signed.

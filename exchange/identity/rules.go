@@ -67,23 +67,6 @@ func moment(c Claims, name string) (time.Time, error) {
 	return time.Unix(int64(seconds), 0), nil
 }
 
-// checkAudience demands that the token was made for us and for nobody else. A list
-// is refused even if ours is its only entry: GitHub never sends one.
-func checkAudience(c Claims, ours string) error {
-	fix := "request the ID token with the audience " + show(ours)
-	switch aud := c["aud"].(type) {
-	case string:
-		if aud == ours {
-			return nil
-		}
-		return refuse(RuleAudience, "it is made for "+show(aud)+" and not for this exchange", fix)
-	case []any:
-		return refuse(RuleAudience, "the claim aud is a list; a token for this exchange names it alone, as a string", fix)
-	default:
-		return refuse(RuleAudience, "the claim aud is missing or is not a string", fix)
-	}
-}
-
 // tokenID reads jti, which with the issuer's name is the key of the token's one use.
 // Visible ASCII only: no database may see two spellings as one, or one as two.
 func tokenID(c Claims) (string, error) {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"strings"
 	"time"
 )
 
@@ -17,13 +19,20 @@ const (
 
 // A source reads an issuer's keys over the network: the discovery document, then
 // the key set it names. Both are read anew each time, an issuer may move its keys.
+// Where the operator says where the key set is, only that is read.
 type source struct {
-	url    string
-	client *http.Client
+	url           string
+	keysURL, file string   // at most one is set
+	uses          []string // what a key's use may be
+	client        *http.Client
 }
 
-func newSource(i Issuer) *source {
-	return &source{url: i.URL, client: &http.Client{
+func newSource(i Issuer, k kind) *source {
+	uses := k.keyUses
+	if uses == nil {
+		uses = []string{"sig"}
+	}
+	return &source{url: i.URL, keysURL: i.KeysURL, file: i.KeysFile, uses: uses, client: &http.Client{
 		Transport: guardedTransport(i),
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // get sees the 3xx and refuses it
@@ -33,27 +42,60 @@ func newSource(i Issuer) *source {
 
 // read returns the issuer's usable keys by kid, and why the others were left out.
 func (s *source) read(ctx context.Context) (map[string]key, []string, error) {
-	// OpenID Connect Discovery 1.0, 4.1 and 4.3
-	discovery, err := s.get(ctx, s.url+"/.well-known/openid-configuration")
+	set, err := s.keySet(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("discovery: %w", err)
+		return nil, nil, err
 	}
-	if named, _ := discovery["issuer"].(string); named != s.url {
-		return nil, nil, fmt.Errorf("discovery: the document is of issuer %s and not of %s", show(named), show(s.url))
-	}
-	location, _ := discovery["jwks_uri"].(string)
-	if err := s.checkKeysURL(location); err != nil {
-		return nil, nil, fmt.Errorf("discovery: jwks_uri %s: %w", show(location), err)
-	}
-	set, err := s.get(ctx, location)
-	if err != nil {
-		return nil, nil, fmt.Errorf("key set: %w", err)
-	}
-	keys, dropped, err := readKeys(set)
+	keys, dropped, err := readKeys(set, s.uses)
 	if err != nil {
 		return nil, nil, fmt.Errorf("key set: %w", err)
 	}
 	return keys, dropped, nil
+}
+
+func (s *source) keySet(ctx context.Context) (map[string]any, error) {
+	if s.file != "" {
+		return s.fromFile()
+	}
+	location := s.keysURL
+	if location == "" {
+		var err error
+		if location, err = s.discover(ctx); err != nil {
+			return nil, fmt.Errorf("discovery: %w", err)
+		}
+	}
+	set, err := s.get(ctx, location)
+	if err != nil {
+		return nil, fmt.Errorf("key set: %w", err)
+	}
+	return set, nil
+}
+
+// discover asks the issuer where its key set is (OpenID Connect Discovery 1.0, 4.1 and
+// 4.3).
+func (s *source) discover(ctx context.Context) (string, error) {
+	discovery, err := s.get(ctx, strings.TrimSuffix(s.url, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return "", err
+	}
+	if named, _ := discovery["issuer"].(string); named != s.url {
+		return "", fmt.Errorf("the document is of issuer %s and not of %s", show(named), show(s.url))
+	}
+	location, _ := discovery["jwks_uri"].(string)
+	if err := s.checkKeysURL(location); err != nil {
+		return "", fmt.Errorf("jwks_uri %s: %w", show(location), err)
+	}
+	return location, nil
+}
+
+// fromFile reads the key set that the operator has put in a file.
+func (s *source) fromFile() (map[string]any, error) {
+	file, err := os.Open(s.file)
+	if err != nil {
+		return nil, fmt.Errorf("key set: %w", err)
+	}
+	defer func() { _ = file.Close() }() // only read from
+	return s.document(file)
 }
 
 // checkKeysURL holds the key set to the issuer's own scheme, host and port: whoever
@@ -92,7 +134,12 @@ func (s *source) get(ctx context.Context, location string) (map[string]any, erro
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the issuer answered %d, want 200 (redirects are not followed)", response.StatusCode)
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
+	return s.document(response.Body)
+}
+
+// document reads a JSON object of bounded size.
+func (s *source) document(from io.Reader) (map[string]any, error) {
+	body, err := io.ReadAll(io.LimitReader(from, maxDocument+1))
 	if err != nil {
 		return nil, err
 	}

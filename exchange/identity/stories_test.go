@@ -291,6 +291,36 @@ func TestAWorkloadHoldsWhatTheTokenSays(t *testing.T) {
 	}
 }
 
+// Whoever takes the workload must know what the token is bound to; only so is it ours.
+func TestAWorkloadSaysWhatItsTokenIsBoundTo(t *testing.T) {
+	const binding = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+	v := verifierAt(t, newNetwork(t), atPresent)
+	other, err := v.For("sts.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for aud, want := range map[string]struct {
+		v       *identity.Verifier
+		binding string
+	}{
+		audience:                       {v, ""},
+		audience + "/bound/" + binding: {v, binding},
+		"sts.example":                  {other, ""},
+		"sts.example/bound/" + binding: {other, binding},
+	} {
+		token := story{Claims: map[string]any{"aud": aud}}.build(t)
+		for _, verifier := range []*identity.Verifier{v, other} {
+			w, err := verifier.Verify(t.Context(), token)
+			switch {
+			case verifier == want.v && (err != nil || w.Binding != want.binding):
+				t.Errorf("%s: bound to %q, %v", aud, w.Binding, err)
+			case verifier != want.v && ruleOf(t, err) != identity.RuleAudience:
+				t.Errorf("%s at the other door: %+v, %v", aud, w, err)
+			}
+		}
+	}
+}
+
 func TestOfSixteenSpellingsOfOneSignatureOnlyOneIsTaken(t *testing.T) {
 	v := verifierAt(t, newNetwork(t), atPresent)
 	for n, spelling := range spellings(honest(t, present)) {

@@ -25,18 +25,23 @@ func ReadClaims(text string) (Claims, error) {
 }
 
 // Unverified is the workload that Verify would make of these claims, had a token of this
-// issuer held them: the same types are demanded, and the same claims name the job. Of
-// the issuer only Name and Kind are read. Nothing vouches for it: signature, times,
+// issuer held them: the same types are demanded, and the same claims name the job. What
+// a token nests may be written flat (kubernetes.io/pod/uid). Of the issuer only Name, Kind,
+// TrustDomain and Job are read. Nothing vouches for it: signature, times,
 // audience and jti are not looked at, and TokenID, IssuedAt and Expires stay empty.
 //
 // It is for explaining task files and for testing them, and for nothing that gives a
 // credential; the tests of the house know who may call it. The error is a *Refusal.
 func Unverified(i Issuer, claims Claims) (Workload, error) {
-	k, known := kindNamed(i.Kind)
+	k, known := kindOf(i)
 	if !known {
 		return Workload{}, refuse(RuleIssuer, "no claims are known of issuers of the kind "+show(i.Kind), "name an issuer of a known kind")
 	}
-	job, err := k.job(i.Name, claims)
+	claims, err := k.readWritten(k.oneAudience(claims))
+	if err != nil {
+		return Workload{}, err
+	}
+	job, err := i.names(k, claims)
 	if err != nil {
 		return Workload{}, err
 	}

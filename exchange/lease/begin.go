@@ -109,7 +109,7 @@ func (s *Store) Begin(ctx context.Context, ask Ask, terms func(backend.Order) ba
 			return err
 		}
 		var err error
-		if intent.replaced, err = s.admit(ctx, tx, l, ask.Grant.PerJob); err != nil {
+		if intent.replaced, err = s.admit(ctx, tx, ask, l); err != nil {
 			return err
 		}
 		if err := s.endOlderAttempts(ctx, tx, l); err != nil {
@@ -191,7 +191,10 @@ func (s *Store) useToken(ctx context.Context, tx session, w identity.Workload, i
 //
 // Counted is what may still be good in somebody's hands. An unconfirmed credential
 // never left the exchange, so it is nobody's and does not count.
-func (s *Store) admit(ctx context.Context, tx session, l Lease, limit int) ([]backend.LeaseID, error) {
+//
+// Where a job's key is shared by design, another holder is another replica and no
+// stranger: it waits its turn.
+func (s *Store) admit(ctx context.Context, tx session, ask Ask, l Lease) ([]backend.LeaseID, error) {
 	if tx.lockJob != "" {
 		if _, err := tx.exec(ctx, tx.lockJob, l.Job+"/"+l.Task); err != nil {
 			return nil, err
@@ -217,12 +220,12 @@ func (s *Store) admit(ctx context.Context, tx session, l Lease, limit int) ([]ba
 			others = append(others, other)
 		}
 	}
-	if len(others) < limit {
+	if len(others) < ask.Grant.PerJob {
 		return replaced, nil
 	}
 	refused := &JobLimit{Held: len(others), Until: others[0].EndsAt}
 	for _, other := range others {
-		if other.Holder != l.Holder && other.Reason == "" {
+		if other.Holder != l.Holder && other.Reason == "" && !ask.Workload.Job.Shared {
 			refused.Strangers = append(refused.Strangers, other.ID)
 		}
 	}

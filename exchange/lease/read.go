@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/audit"
+	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -26,6 +27,12 @@ func (s *Store) ByToken(ctx context.Context, token secret.String) (Lease, error)
 // ByCredential finds the lease of a credential by the credential's own token.
 func (s *Store) ByCredential(ctx context.Context, token secret.String) (Lease, error) {
 	l, _, err := one(ctx, s.reading(), `credential_hash = ?`, hash(token))
+	return l, err
+}
+
+// OfJob finds a lease that a job holds or held, by the lease's id.
+func (s *Store) OfJob(ctx context.Context, job string, id backend.LeaseID) (Lease, error) {
+	l, _, err := one(ctx, s.reading(), `id = ? AND job = ?`, string(id), job)
 	return l, err
 }
 
@@ -106,8 +113,8 @@ const forgetAtOnce = 1000
 
 // Forget drops used subject tokens that no verifier would accept any more, notes
 // about jobs that have none left, and leases that ended before the moment given, in
-// batches. The audit log stays: it is what remains of them. It returns how many rows
-// went.
+// batches. A lease whose credential has not died yet stays, since Withdrawn must name it.
+// The audit log stays: it is what remains of them. It returns how many rows went.
 func (s *Store) Forget(ctx context.Context, endedBefore time.Time) (int, error) {
 	tokens, err := s.drop(ctx, `DELETE FROM used_tokens WHERE (issuer, jti) IN (
 		SELECT issuer, jti FROM used_tokens WHERE expires_at < ? LIMIT ?)`, s.now())
@@ -119,16 +126,21 @@ func (s *Store) Forget(ctx context.Context, endedBefore time.Time) (int, error) 
 		return tokens + over, err
 	}
 	leases, err := s.drop(ctx, `DELETE FROM leases WHERE id IN (
-		SELECT id FROM leases WHERE due_at IS NULL AND ended_at < ? LIMIT ?)`, endedBefore)
+		SELECT id FROM leases WHERE due_at IS NULL AND ended_at < ? AND dies_at < ? LIMIT ?)`, endedBefore, s.now())
 	return tokens + over + leases, err
 }
 
-func (s *Store) drop(ctx context.Context, statement string, before time.Time) (int, error) {
+func (s *Store) drop(ctx context.Context, statement string, before ...time.Time) (int, error) {
+	var args []any
+	for _, at := range before {
+		args = append(args, at.UnixMicro())
+	}
+	args = append(args, forgetAtOnce)
 	total := 0
 	for {
 		var n int64
 		err := s.transact(ctx, "forgetting what is long over", func(tx session) error {
-			result, err := tx.exec(ctx, statement, before.UnixMicro(), forgetAtOnce)
+			result, err := tx.exec(ctx, statement, args...)
 			if err == nil {
 				n, err = result.RowsAffected()
 			}

@@ -287,3 +287,30 @@ func TestANewerAttemptEndsWhatAnOlderOneHolds(t *testing.T) {
 		}
 	})
 }
+
+// Replicas that share one name by design are no strangers to each other: who comes too
+// late is refused, and neither loses anything.
+func TestReplicasOfOneNameWaitForEachOther(t *testing.T) {
+	onEachStore(t, func(t *testing.T, open opener) {
+		h, ctx := open(t), context.Background()
+		holds := func(token, holder string) (Intent, error) {
+			w := workload(token, "spiffe://example.org/build")
+			w.Job.Weak, w.Job.Shared = true, true
+			return h.Begin(ctx, Ask{Workload: w, Grant: grant(), Holder: holder}, anHour)
+		}
+		first, err := holds("jti-1", "key-a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var limit *JobLimit
+		if _, err := holds("jti-2", "key-b"); !errors.As(err, &limit) || len(limit.Strangers) != 0 {
+			t.Fatalf("another replica: %v, %+v", err, limit)
+		}
+		if lives, err := h.LivesOfJob(ctx, "spiffe://example.org/build"); err != nil || len(lives) != 1 || lives[0].Reason != "" {
+			t.Errorf("what the first holds: %+v, %v", lives, err)
+		}
+		if again, err := holds("jti-3", "key-a"); err != nil || len(again.Replaced()) != 1 || again.Replaced()[0] != first.Lease().ID {
+			t.Errorf("the first again: %v", err)
+		}
+	})
+}

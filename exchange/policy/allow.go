@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -13,23 +14,6 @@ type entryBlock struct {
 	Issuer yamlfile.Node `yaml:"issuer,required"`
 	Claims yamlfile.Node `yaml:"claims,required"`
 	When   yamlfile.Node `yaml:"when"`
-}
-
-// kind is what an entry of allow must hold for issuers of one make to let only
-// those in who are meant.
-type kind struct {
-	pins     []string // one of these at least: ids that are never given to another owner
-	required []string // each of these
-}
-
-// kinds is the table. GitHub gives the names of owners and repositories, and with
-// them sub, to others once they are free; ids never. event_name must be said
-// because pull_request_target, workflow_run and issue_comment run with the base
-// repository's identity on what strangers send.
-func kinds() map[string]kind {
-	return map[string]kind{
-		"github": {pins: []string{"repository_id", "repository_owner_id"}, required: []string{"event_name"}},
-	}
 }
 
 // never says why a claim may not be matched; of most it says nothing.
@@ -69,9 +53,10 @@ func (r *reader) allow(n yamlfile.Node) []entry {
 func (r *reader) entry(n yamlfile.Node) entry {
 	var b entryBlock
 	r.decode(n, &b)
-	e := entry{rule: place(n), kind: r.issuerKind(b.Issuer)}
+	i := r.issuerAt(b.Issuer)
+	e := entry{rule: place(n), kind: i.Kind}
 	e.conditions = append(e.conditions, r.issuer(b.Issuer))
-	e.conditions = append(e.conditions, r.claims(b.Claims)...)
+	e.conditions = append(e.conditions, r.claims(b.Claims, i)...)
 	e.conditions = append(e.conditions, r.when(b.When, e.kind)...)
 	r.pinned(b)
 	return e
@@ -85,22 +70,25 @@ func (r *reader) issuer(n yamlfile.Node) condition {
 	return issuedBy{issuer: name, place: place(n)}
 }
 
-func (r *reader) issuerKind(n yamlfile.Node) string {
-	var name string
-	if n.Decode(&name) != nil {
-		return ""
-	}
-	return r.kindOf(name)
+// issuerAt is the configured issuer that a node names; a zero one if there is none.
+func (r *reader) issuerAt(n yamlfile.Node) identity.Issuer {
+	i, _ := r.issuerNamed(text(n))
+	return i
 }
 
 // kindOf returns the kind of a configured issuer, and "" of any other.
 func (r *reader) kindOf(name string) string {
+	i, _ := r.issuerNamed(name)
+	return i.Kind
+}
+
+func (r *reader) issuerNamed(name string) (identity.Issuer, bool) {
 	for _, i := range r.Issuers {
 		if i.Name == name {
-			return i.Kind
+			return i, true
 		}
 	}
-	return ""
+	return identity.Issuer{}, false
 }
 
 func (r *reader) issuerNames() string {
@@ -117,7 +105,8 @@ func (r *reader) pinned(b entryBlock) {
 	if b.Issuer.Decode(&name) != nil || r.kindOf(name) == "" || len(b.Claims.Keys()) == 0 {
 		return // reported already
 	}
-	k, ok := kinds()[r.kindOf(name)]
+	i, _ := r.issuerNamed(name)
+	k, ok := kindOf(i)
 	if !ok {
 		r.refuse(b.Issuer, "there are no rules yet for issuers of kind %s", yamlfile.Quote(r.kindOf(name)))
 		return
@@ -134,7 +123,7 @@ func (r *reader) pinned(b entryBlock) {
 }
 
 // claims makes a condition of each claim, in the order of the file.
-func (r *reader) claims(n yamlfile.Node) []condition {
+func (r *reader) claims(n yamlfile.Node, i identity.Issuer) []condition {
 	if !n.Exists() {
 		return nil
 	}
@@ -143,8 +132,8 @@ func (r *reader) claims(n yamlfile.Node) []condition {
 	}
 	var conditions []condition
 	for _, claim := range n.Keys() {
-		r.claimName(n.Key(claim), claim)
-		wanted := r.values(n.Get(claim), claim)
+		r.claimName(n.Key(claim), i.Kind, claim)
+		wanted := r.values(n.Get(claim), i, claim)
 		conditions = append(conditions, claimIs{claim: claim, wanted: wanted, place: place(n.Key(claim))})
 	}
 	return conditions
@@ -152,8 +141,8 @@ func (r *reader) claims(n yamlfile.Node) []condition {
 
 var claimName = regexp.MustCompile(`\A[!-~]{1,128}\z`)
 
-func (r *reader) claimName(n yamlfile.Node, claim string) {
-	if why := never(claim); why != "" {
+func (r *reader) claimName(n yamlfile.Node, kind, claim string) {
+	if why := forbidden(kind, claim); why != "" {
 		r.find(neverRule(claim), n, "%s may not be matched: %s", claim, why)
 	} else if !claimName.MatchString(claim) {
 		r.refuse(n, "%s is no name of a claim", yamlfile.Quote(claim))
@@ -161,7 +150,7 @@ func (r *reader) claimName(n yamlfile.Node, claim string) {
 }
 
 // values reads a claim's one value or its list of values.
-func (r *reader) values(n yamlfile.Node, claim string) []string {
+func (r *reader) values(n yamlfile.Node, i identity.Issuer, claim string) []string {
 	items := []yamlfile.Node{n}
 	if n.IsList() {
 		items = n.Items()
@@ -175,7 +164,7 @@ func (r *reader) values(n yamlfile.Node, claim string) []string {
 		if !r.decode(item, &value) {
 			continue
 		}
-		if why := badValue(claim, value); why != "" {
+		if why := badValue(i, claim, value); why != "" {
 			r.refuse(item, "%s", why)
 		} else if slices.Contains(values, value) {
 			r.refuse(item, "%s is listed twice", yamlfile.Quote(value))
@@ -186,7 +175,7 @@ func (r *reader) values(n yamlfile.Node, claim string) []string {
 }
 
 // badValue says why a value could never match, or would not mean what it looks like.
-func badValue(claim, value string) string {
+func badValue(i identity.Issuer, claim, value string) string {
 	switch {
 	case value == "":
 		return "the value is empty and would never match"
@@ -196,17 +185,10 @@ func badValue(claim, value string) string {
 		return "matches are exact: * stands for itself and matches nothing else; list the values"
 	case strings.Contains(value, "${"):
 		return "a claim's value holds no expression (${…}); write the value out, or say it as when: claims." + claim + " == …"
-	case strings.HasPrefix(claim, listPrefix) && strings.Contains(value, ","):
-		return "a property's values are matched one by one; list them: [a, b]"
-	case namesID(claim) && !isID(value):
-		return claim + " is a number that GitHub gave, digits alone, as \"456789\"; found " + yamlfile.Quote(value)
+	case isList(claim) && strings.Contains(value, ","):
+		return "the values of " + claim + " are matched one by one; list them: [a, b]"
 	}
-	return ""
-}
-
-// namesID reports whether GitHub gives a claim as a number written as text.
-func namesID(claim string) bool {
-	return slices.Contains([]string{"repository_id", "repository_owner_id", "enterprise_id", "run_id", "check_run_id"}, claim)
+	return badForm(i, claim, value)
 }
 
 // isID reports whether text is a positive decimal number in its one spelling, as

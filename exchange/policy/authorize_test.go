@@ -197,6 +197,9 @@ func TestAnUnknownTaskIsNamedAndNoOther(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				continue
 			}
+			if near := map[string]string{"publish-releas": "publish-release", "PUBLISH-RELEASE": "publish-release", "publish-release ": "publish-release"}[task]; name != "zero" && task != "../publish-release" && unknown.Near != near {
+				t.Errorf("%q is near %q, want %q", task, unknown.Near, near)
+			}
 			if len(err.Error()) > 100 || strings.Contains(err.Error(), "deploy") {
 				t.Errorf("%s: says too much: %v", name, err)
 			}

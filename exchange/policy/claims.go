@@ -26,6 +26,8 @@ var givenClaims = map[string]map[string]string{
 		"run_id":           "18170960955", "run_number": "10", "run_attempt": "1", "check_run_id": "51725241954",
 		"runner_environment": "github-hosted",
 	},
+	"forgejo": examplesOf(forgejoClaims), "gitlab": examplesOf(gitLabClaims), "buildkite": examplesOf(buildkiteClaims),
+	"circleci": examplesOf(circleCIClaims), "kubernetes": examplesOf(kubernetesClaims), "spiffe": examplesOf(spiffeClaims),
 }
 
 // sampleText stands for what nothing gives an example of.

@@ -266,12 +266,12 @@ func (w *walker) claim(e ast.Expr, name string, known bool) {
 	if !slices.Contains(w.claims, name) {
 		w.claims = append(w.claims, name)
 	}
-	if why := never(name); why != "" && (!w.fills || !strings.HasPrefix(name, "actor")) {
-		w.fault(e, "%s may not be read here: %s", name, why)
-		w.reader.faults[len(w.reader.faults)-1].Rule = neverRule(name)
-		return
-	}
 	for _, kind := range w.kinds {
+		if why := forbidden(kind, name); why != "" && (!w.fills || neverRule(name) != "identity-by-actor") {
+			w.fault(e, "%s may not be read here: %s", name, why)
+			w.reader.faults[len(w.reader.faults)-1].Rule = neverRule(name)
+			return
+		}
 		if why := unknownClaim(kind, name); why != "" && known {
 			w.fault(e, "%s", why)
 			return

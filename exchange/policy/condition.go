@@ -85,11 +85,11 @@ func (c claimIs) told(f facts) Miss {
 }
 
 // listPrefix begins the names of claims that may hold several values, joined with
-// commas: GitHub's custom properties of a repository.
+// commas: GitHub's custom properties of a repository. See isList for others.
 const listPrefix = "repo_property_"
 
 func (c claimIs) matches(saw string) bool {
-	if !strings.HasPrefix(c.claim, listPrefix) {
+	if !isList(c.claim) {
 		return slices.Contains(c.wanted, saw)
 	}
 	for element := range strings.SplitSeq(saw, ",") {

@@ -7,9 +7,12 @@ import (
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
-// UnknownTask: no task has that name. It does not say which there are, because
+// UnknownTask: no task has that name. Its words do not say which there are, because
 // whoever asks may be a stranger.
-type UnknownTask struct{ Task string }
+type UnknownTask struct {
+	Task string
+	Near string // the task that was meant, most likely; empty for none. For those alone who may be told
+}
 
 func (e *UnknownTask) Error() string {
 	return "there is no task " + yamlfile.Quote(e.Task)

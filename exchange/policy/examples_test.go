@@ -23,11 +23,21 @@ var examples = map[string]example{
 	"workflow-movable":        {claims("repository_id: \"456789\"\nevent_name: push\njob_workflow_ref: acme/ci/.github/workflows/deploy.yml@refs/tags/v3"), claims("repository_id: \"456789\"\nevent_name: push\njob_workflow_ref: acme/ci/.github/workflows/deploy.yml@refs/tags/v3\njob_workflow_sha: d06e8b42d06e8b42d06e8b42d06e8b42d06e8b42")},
 	"one-workflow-claim":      {claims("repository_owner_id: \"123456\"\nevent_name: push\njob_workflow_ref: acme/ci/.github/workflows/deploy.yml@refs/tags/v3"), claims("repository_id: \"456789\"\nevent_name: push\njob_workflow_ref: acme/ci/.github/workflows/deploy.yml@refs/tags/v3")},
 	"environment-unprotected": {claims("repository_id: \"456789\"\nevent_name: push\nenvironment: release"), claims("repository_id: \"456789\"\nevent_name: push\nenvironment: release") + "require: [protected_environment]\n"},
-	"unanchored-match":        {when(`claims.ref.matches("refs/tags/v[0-9.]+")`), when(`claims.ref.matches("^refs/tags/v[0-9.]+$")`)},
-	"alternation-unbound":     {when(`claims.ref.matches("^refs/heads/main|refs/heads/release/[0-9.]+$")`), when(`claims.ref.matches("^(refs/heads/main|refs/heads/release/[0-9.]+)$")`)},
-	"prefix-too-wide":         {when(`claims.ref.startsWith("refs/heads/")`), when(`claims.ref.startsWith("refs/heads/release/")`)},
-	"refuses-by-name":         {when(`claims.ref != "refs/heads/experiments"`), when(`claims.ref in ["refs/heads/main", "refs/heads/next"]`)},
-	"when-constant":           {when(`size("release") > 0`), when(`size(claims.ref) > 0`)},
+	"ref-open":                {of("gitlab", "project_id: \"456789\""), of("gitlab", "project_id: \"456789\"\nref_protected: \"true\"")},
+	"ref-unprotected":         {of("gitlab", "project_id: \"456789\"\nref_path: refs/heads/main"), of("gitlab", "project_id: \"456789\"\nref_path: refs/heads/main\nref_protected: \"true\"")},
+	"fork-origin":             {of("circleci", circleCI), of("circleci", circleCI+"\noidc.circleci.com/vcs-origin: github.com/acme/widget")},
+	"ssh-rerun":               {of("circleci", circleCI), of("circleci", circleCI+"\noidc.circleci.com/ssh-rerun: \"false\"")},
+	"token-unbound":           {of("kubernetes", kubernetes), of("kubernetes", kubernetes) + "    when: '\"kubernetes.io/pod/uid\" in claims'\n"},
+	"until-unwatched":         {of("kubernetes", kubernetes) + "limits: {ttl: 10m, until: job}\n", of("kubernetes", kubernetes) + "limits: {ttl: 10m}\n"},
+	"bind-beforehand": {
+		"allow:\n  - issuer: gitlab\n    claims: {project_id: \"456789\", ref_protected: \"true\", ref_path: refs/heads/main}\nbind: request\n",
+		"bind: request\n",
+	},
+	"unanchored-match":    {when(`claims.ref.matches("refs/tags/v[0-9.]+")`), when(`claims.ref.matches("^refs/tags/v[0-9.]+$")`)},
+	"alternation-unbound": {when(`claims.ref.matches("^refs/heads/main|refs/heads/release/[0-9.]+$")`), when(`claims.ref.matches("^(refs/heads/main|refs/heads/release/[0-9.]+)$")`)},
+	"prefix-too-wide":     {when(`claims.ref.startsWith("refs/heads/")`), when(`claims.ref.startsWith("refs/heads/release/")`)},
+	"refuses-by-name":     {when(`claims.ref != "refs/heads/experiments"`), when(`claims.ref in ["refs/heads/main", "refs/heads/next"]`)},
+	"when-constant":       {when(`size("release") > 0`), when(`size(claims.ref) > 0`)},
 	"permissions-wide": {
 		"purpose: Read the packages that builds depend on.\ncredential:\n  github: {owner: acme, repository_ids: [456789], permissions: {packages: write}}\n",
 		"purpose: Read the packages that builds depend on.\ncredential:\n  github: {owner: acme, repository_ids: [456789], permissions: {packages: read}}\n",
@@ -49,9 +59,17 @@ func test(one string) string {
 	return "task: publish-release\ndefaults:\n  claims: {repository_id: \"456789\", environment: release}\ntests:\n  - " + one + "\n"
 }
 
-// claims is an allow with those claims, one a line.
-func claims(lines string) string {
-	text := "allow:\n  - issuer: github\n    claims:\n"
+const (
+	circleCI   = "oidc.circleci.com/project-id: 3a2f5b1c-7d4e-4f6a-9b8c-0d1e2f3a4b5c\noidc.circleci.com/vcs-ref: refs/heads/main"
+	kubernetes = "kubernetes.io/serviceaccount/uid: e6a8680e-d103-4cce-80ea-03acbbeacf7d"
+)
+
+// claims is an allow of GitHub's with those claims, one a line.
+func claims(lines string) string { return of("github", lines) }
+
+// of is an allow of an issuer with those claims.
+func of(issuer, lines string) string {
+	text := "allow:\n  - issuer: " + issuer + "\n    claims:\n"
 	for line := range strings.Lines(lines) {
 		text += "      " + strings.TrimSuffix(line, "\n") + "\n"
 	}

@@ -60,6 +60,7 @@ const (
 	checkCredential = "credential"
 	checkNarrowing  = "narrowing"
 	checkRequire    = "require"
+	checkBind       = "bind"
 )
 
 // Explain decides as Authorize does, and tells of every rule what it wanted and saw.
@@ -82,6 +83,7 @@ func (s *Set) Explain(w identity.Workload, asked Asked) Explanation {
 		e.Checks = append(e.Checks, Told{Verdict: Unasked, What: checkRequire,
 			Words: strings.Join(required, ", ") + " (only the exchange asks, at each request)"})
 	}
+	e.Checks = append(e.Checks, task.explainBind()...)
 	return e
 }
 

@@ -60,6 +60,13 @@ func check() policy.Check {
 			{Name: "github", Kind: "github"},
 			{Name: "ghes", Kind: "github"},
 			{Name: "buildhost", Kind: "buildhost"},
+			{Name: "forgejo", Kind: "forgejo"},
+			{Name: "gitlab", Kind: "gitlab"},
+			{Name: "buildkite", Kind: "buildkite"},
+			{Name: "circleci", Kind: "circleci"},
+			{Name: "kubernetes", Kind: "kubernetes"},
+			{Name: "spiffe", Kind: "spiffe", TrustDomain: "example.org"},
+			{Name: "semaphore", Kind: "oidc", Job: &identity.JobClaims{Key: []string{"prj_id", "job_id"}, Pin: []string{"prj_id"}}},
 		},
 		Backends: map[string]policy.Scoper{"github": fakeGitHub{}},
 	}

@@ -28,5 +28,6 @@ type Grant struct {
 	PerJob  int           // live leases of this task that one job may hold
 	Until   Until         // whose end ends it, where it is not given back before
 	Require Required      // what its CI system must confirm first
+	Bind    Bind          // what the subject token must be bound to
 	Rule    string        // the entry of allow that let it in, as "publish-release.yaml:5"
 }

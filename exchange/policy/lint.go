@@ -20,8 +20,9 @@ type view struct {
 	require []string
 }
 
-// door is one entry of allow for an issuer of the kind github.
+// door is one entry of allow.
 type door struct {
+	kind   string // of its issuer
 	node   yamlfile.Node
 	claims yamlfile.Node
 	when   []*condExpr
@@ -36,8 +37,8 @@ func (r *reader) lint(root yamlfile.Node) {
 		if !ok {
 			continue
 		}
-		for _, look := range []func(*view, door){r.lintEvents, r.lintRunner, r.lintWorkflow, r.lintRepository, r.lintEnvironment, r.lintWhen} {
-			look(v, d)
+		for _, look := range kinds()[d.kind].look {
+			look(r, v, d)
 		}
 	}
 	r.lintTTL(v)
@@ -58,8 +59,8 @@ func viewOf(root yamlfile.Node) *view {
 }
 
 func (r *reader) door(n yamlfile.Node) (door, bool) {
-	d := door{node: n, claims: n.Get("claims")}
-	if r.kindOf(text(n.Get("issuer"))) != "github" || len(d.claims.Keys()) == 0 {
+	d := door{kind: r.kindOf(text(n.Get("issuer"))), node: n, claims: n.Get("claims")}
+	if d.kind == "" || len(d.claims.Keys()) == 0 {
 		return door{}, false
 	}
 	d.when = readWhen(n.Get("when"))
@@ -241,6 +242,9 @@ func neverRule(claim string) string {
 	case "sub":
 		return "sub-matched"
 	case "actor", "actor_id":
+		return "identity-by-actor"
+	}
+	if slices.Contains(kinds()["gitlab"].people, claim) {
 		return "identity-by-actor"
 	}
 	return "already-checked"

@@ -112,6 +112,9 @@ func (c *looker) equals(args []ast.Expr, negated bool) {
 }
 
 func (c *looker) in(args []ast.Expr, negated bool) {
+	if name, written := literal(args[0]); written && len(args) == 2 && variable(args[1]) == "claims" && !negated {
+		c.asked = append(c.asked, name)
+	}
 	if len(args) != 2 || args[1].Kind() != ast.ListKind {
 		return
 	}

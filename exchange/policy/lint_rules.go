@@ -7,8 +7,8 @@ var rules = []Rule{
 		"The finding says what was found and what is taken."},
 
 	// Who may have it.
-	{"unpinned", Error, "nothing is pinned by numeric id",
-		"GitHub gives the names of owners and repositories to others once they are free. Whoever takes the name would get the task.",
+	{"unpinned", Error, "nothing is pinned by id",
+		"GitHub gives the names of owners and repositories to others once they are free, and other issuers do the same with theirs. Whoever takes the name would get the task.",
 		"Match `repository_id`, or at least `repository_owner_id`. Both are in the answer of `GET /repos/OWNER/NAME`, as `id` and `owner.id`."},
 	{"sub-matched", Error, "`sub` is matched",
 		"`sub` has several shapes, repository admins can change them, some leave the repository out, and the names in it can be given to others.",
@@ -19,9 +19,9 @@ var rules = []Rule{
 	{"already-checked", Error, "a claim is matched that is checked before",
 		"`iss`, `aud`, `exp` and the like are checked for every token, or are different in every token. In a task file they restrict nothing, or never match.",
 		"Leave it out; name the issuer as `issuer:`, and the lifetime as `limits: {ttl: …}`."},
-	{"owner-only", Warning, "every repository of the owner may have it",
+	{"owner-only", Warning, "every repository or project of the owner may have it",
 		"Whoever can create a repository there, or write to any one of them, can get the credential.",
-		"Match `repository_id`; a list means any of."},
+		"Match `repository_id`, or what the issuer has in its place (`project_id`, `pipeline_id`); a list means any of."},
 	{"property-as-identity", Warning, "only custom properties tell the repositories apart",
 		"Properties are attributes and no identity. Where the organization allows it, those who may write to a repository can set them.",
 		"Match `repository_id` beside the property, or accept this where only owners of the organization can set the property."},
@@ -57,6 +57,26 @@ var rules = []Rule{
 		"GitHub creates an environment for whoever names it in a workflow, without any rule, and the claim is the same.",
 		"Add `require: [protected_environment]`: the exchange then asks GitHub at each request."},
 
+	{"ref-open", Warning, "any branch may have it",
+		"What a CI job does is written in the repository, on the branch that it runs for. Whoever can push a branch, or start a build of one, decides what is done with the credential.",
+		"Match the branch or tag: `ref_protected` or `ref_path` (GitLab), `build_branch` (Buildkite), `oidc.circleci.com/vcs-ref` (CircleCI)."},
+	{"ref-unprotected", Warning, "a branch or environment is named, and nothing says that it is protected",
+		"A name is free for whoever can push. Only the issuer knows whether it is protected, and says so in a claim of its own.",
+		"Match `ref_protected: \"true\"`, or `environment_protected: \"true\"` where GitLab has it."},
+	{"fork-origin", Warning, "builds of forks are not told apart",
+		"A CircleCI project can be set to pass secrets to builds of forks. Such a build has the project's id, and runs a stranger's code.",
+		"Match `oidc.circleci.com/vcs-origin`, as `github.com/acme/widget`."},
+	{"ssh-rerun", Warning, "a job with a shell in it may have it",
+		"Whoever may run a CircleCI job again with SSH gets a shell in it, and the job's identity.",
+		"Match `oidc.circleci.com/ssh-rerun: \"false\"`."},
+	{"token-unbound", Warning, "a token without a pod will do",
+		"Whoever may create tokens for a service account of Kubernetes gets one that names no pod, from anywhere, and that outlives every pod.",
+		"Ask for a pod: `when: '\"kubernetes.io/pod/uid\" in claims'`."},
+
+	{"bind-beforehand", Warning, "the token must be bound to the request, and is made before there is one",
+		"GitLab, Kubernetes and the files of a SPIFFE agent have ID tokens made for an audience that somebody wrote down beforehand. A token for it is refused where `bind: request` wants one for this request alone, so that nobody gets the task.",
+		"Leave `bind` out, or have a task of its own for the issuers whose jobs ask for a token when they need one: GitHub, Forgejo, Buildkite, CircleCI. Accept it where the workload asks its issuer itself, for the bound audience."},
+
 	// Conditions.
 	{"unanchored-match", Error, "a part of the text decides",
 		"`matches` looks for the pattern anywhere in the text, and so do `contains` and `endsWith`: `refs/heads/main` is in `refs/heads/main-evil`, too.",
@@ -84,6 +104,10 @@ var rules = []Rule{
 	{"ttl-long", Warning, "it lives longer than work with it takes",
 		"If nobody gives it back, that is how long a stolen credential works. Some die before by themselves, and the promise is empty.",
 		"Set `limits: {ttl: …}` to what the step takes at worst."},
+
+	{"until-unwatched", Warning, "it is to end with a job that nobody sees end",
+		"Only GitHub is asked when jobs are over. Elsewhere a credential that is not given back lives to its deadline, whatever the file says.",
+		"Take `until` out, and set `ttl` to what the job takes at worst. `stepkey exec` gives it back when the command ends."},
 
 	// What is accepted.
 	{"accept-unused", Warning, "something is accepted that is not found",

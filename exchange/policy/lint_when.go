@@ -10,6 +10,7 @@ import (
 type condExpr struct {
 	node     yamlfile.Node
 	claims   []string     // that it reads
+	asked    []string     // claims that it asks for, as "ref" in claims
 	inputs   bool         // it reads inputs
 	compared []comparison // each with a text that the file holds
 }
@@ -47,10 +48,16 @@ func (d door) comparisons(claim string) (all []comparison) {
 	return all
 }
 
+// asks reports whether the condition demands that a claim is there, or reads it: to read
+// one that is absent is a denial.
+func (c *condExpr) asks(claim string) bool {
+	return slices.Contains(c.claims, claim) || slices.Contains(c.asked, claim)
+}
+
 // lintWhen looks at what a condition compares, and how.
 func (r *reader) lintWhen(_ *view, d door) {
 	for _, c := range d.when {
-		if len(c.claims) == 0 && !c.inputs {
+		if len(c.claims) == 0 && len(c.asked) == 0 && !c.inputs {
 			r.find("when-constant", c.node, "the condition reads neither claims nor inputs")
 		}
 		for _, one := range c.compared {

@@ -120,6 +120,9 @@ func (o *Own) Authorize(w identity.Workload, asked Asked) (Grant, error) {
 		denial.Task = full
 	case errors.As(err, &unknown):
 		unknown.Task = full
+		if unknown.Near != "" {
+			unknown.Near = o.of.String() + ":" + unknown.Near
+		}
 	}
 	if err != nil {
 		return Grant{}, err

@@ -25,12 +25,14 @@ package policy
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/identity"
+	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
 // A Task is one defined piece of work, as its task file says. Exported fields are
@@ -49,6 +51,7 @@ type Task struct {
 	PerJob    int           // the most live leases of it that one job may hold
 	Until     Until         // whose end ends a lease of it
 	Require   Required      // what is asked of the CI system at each exchange
+	Bind      Bind          // what the subject token must be bound to
 
 	allow    []entry
 	scoper   Scoper
@@ -77,7 +80,7 @@ func (s *Set) Tasks() []Task {
 func (s *Set) Authorize(w identity.Workload, asked Asked) (Grant, error) {
 	task, ok := s.tasks[asked.Task]
 	if !ok {
-		return Grant{}, &UnknownTask{Task: asked.Task}
+		return Grant{}, &UnknownTask{Task: asked.Task, Near: yamlfile.Nearest(asked.Task, slices.Sorted(maps.Keys(s.tasks)))}
 	}
 	f := facts{Workload: w}
 	inputs, wrong := task.read(asked.Inputs)
@@ -100,6 +103,7 @@ func (s *Set) Authorize(w identity.Workload, asked Asked) (Grant, error) {
 		PerJob:  task.PerJob,
 		Until:   task.Until,
 		Require: task.Require,
+		Bind:    task.Bind,
 		Rule:    admitted.rule,
 	}, nil
 }

@@ -54,6 +54,9 @@ func (r *reader) require(n yamlfile.Node, allow []entry) Required {
 			r.refuse(at, "%s is listed twice", yamlfile.Quote(word))
 			continue
 		}
+		if r.unasked(at, allow) {
+			return q
+		}
 		switch word {
 		case protectedEnvironment:
 			q.ProtectedEnvironment = true
@@ -73,4 +76,16 @@ func (r *reader) environmentsNamed(n yamlfile.Node, allow []entry) {
 			r.refuse(n, "%s needs the claim environment in every entry of allow; %s has none", protectedEnvironment, e.rule)
 		}
 	}
+}
+
+// unasked refuses what only issuers of some kinds can be asked for: everybody else would
+// be denied, always.
+func (r *reader) unasked(n yamlfile.Node, allow []entry) bool {
+	for _, e := range allow {
+		if e.kind != "" && !watched(e.kind) {
+			r.refuse(n, "only GitHub can be asked for what a task requires; the entry %s is for an issuer of kind %s", e.rule, e.kind)
+			return true
+		}
+	}
+	return false
 }

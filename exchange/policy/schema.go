@@ -74,8 +74,10 @@ func taskKey(key string, backends map[string]Scoper) any {
 	case "inputs":
 		return inputsSchema()
 	case "allow":
+		entry := object[entryBlock](entryKey)
+		entry["allOf"] = entryRules()
 		return described("Who may have the task: one of these entries must hold as a whole.",
-			schema{"type": "array", "minItems": 1, "items": object[entryBlock](entryKey)})
+			schema{"type": "array", "minItems": 1, "items": entry})
 	case "credential":
 		return credentialSchema(backends)
 	case "limits":
@@ -83,17 +85,22 @@ func taskKey(key string, backends map[string]Scoper) any {
 	case "require":
 		return described("What the exchange asks the CI system at each request.",
 			schema{"type": "array", "minItems": 1, "uniqueItems": true, "items": wordOf(requiredWords)})
+	case "bind":
+		return described("What the ID token must be bound to.", wordOf(bindWords))
 	case "accept":
 		return acceptSchema()
 	}
 	return nil
 }
 
-// requiredWords and untilWords say what each word of theirs means.
+// requiredWords, bindWords and untilWords say what each word of theirs means.
 var (
 	requiredWords = map[string]string{
 		protectedEnvironment: "The environment that the job names has a protection rule. Every entry of allow must name one.",
 		pinnedWorkflow:       "Nothing is loose in the job's workflow files: all that they use is pinned by digest, and no cache is restored.",
+	}
+	bindWords = map[string]string{
+		string(BindRequest): "To the exact request and the key that makes it, by its audience. A token for the exchange's plain audience is refused.",
 	}
 	untilWords = map[string]string{
 		string(UntilJob):      "The end of the job ends it. So it is if the key is left out.",

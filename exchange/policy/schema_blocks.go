@@ -2,8 +2,8 @@ package policy
 
 import (
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 )
 
 // neverNames are the names that never has a reason for; a test holds them together.
@@ -40,21 +40,23 @@ var claimWords = map[string]map[string]string{
 		"check_run_id":          "The job's check run, a number in quotes.",
 		"runner_environment":    "github-hosted or self-hosted.",
 	},
+	"forgejo": wordsOf(forgejoClaims), "gitlab": wordsOf(gitLabClaims), "buildkite": wordsOf(buildkiteClaims),
+	"circleci": wordsOf(circleCIClaims), "kubernetes": wordsOf(kubernetesClaims), "spiffe": wordsOf(spiffeClaims),
 }
 
-// claimsSchema knows the claims of every kind of issuer: which kind an issuer is, only
-// the configuration says. Claims of an issuer's own making are taken, too.
+// claimsSchema knows the claims of every kind of issuer, and demands of them what holds
+// for all: which kind an issuer is, only the configuration says. Claims of an issuer's own
+// making are taken, too.
 func claimsSchema() schema {
 	names := schema{}
-	for _, kind := range slices.Sorted(maps.Keys(givenClaims)) {
-		for claim, example := range givenClaims[kind] {
-			if never(claim) != "" {
-				continue
-			}
-			one := described(claimWords[kind][claim], claimSchema(namesID(claim), claimText))
-			one["examples"] = []string{example}
-			names[claim] = one
+	for claim, by := range claimGivers() {
+		pattern := claimText
+		if isList(claim) {
+			pattern = propertyText
 		}
+		one := described(wordsOfAll(claim, by), claimSchema(false, pattern))
+		one["examples"] = examplesOfAll(claim, by)
+		names[claim] = one
 	}
 	return described("Claims that must all hold, matched exactly. A list means any of its values.", schema{
 		"type":                 "object",
@@ -62,9 +64,88 @@ func claimsSchema() schema {
 		"properties":           names,
 		"patternProperties":    schema{"^" + listPrefix: described("A custom property of the repository.", claimSchema(false, propertyText))},
 		"additionalProperties": claimSchema(false, claimText),
-		"propertyNames":        schema{"pattern": ecma(claimName), "not": schema{"enum": neverNames}},
-		"anyOf":                pinsSchemas(),
+		"propertyNames":        schema{"pattern": ecma(claimName), "not": schema{"enum": forbiddenOf("oidc")}},
 	})
+}
+
+// claimGivers are the claims that may be matched, each with the kinds that give it.
+func claimGivers() map[string][]string {
+	all := map[string][]string{}
+	for _, kind := range kindNames() {
+		for claim := range givenClaims[kind] {
+			if forbidden(kind, claim) == "" {
+				all[claim] = append(all[claim], kind)
+			}
+		}
+	}
+	return all
+}
+
+// wordsOfAll says what a claim is, of each kind by itself where they differ.
+func wordsOfAll(claim string, kinds []string) string {
+	same := true
+	var each []string
+	for _, kind := range kinds {
+		same = same && claimWords[kind][claim] == claimWords[kinds[0]][claim]
+		each = append(each, kind+": "+claimWords[kind][claim])
+	}
+	if same {
+		return claimWords[kinds[0]][claim]
+	}
+	return strings.Join(each, " ")
+}
+
+func examplesOfAll(claim string, kinds []string) (all []string) {
+	for _, kind := range kinds {
+		if example := givenClaims[kind][claim]; !slices.Contains(all, example) {
+			all = append(all, example)
+		}
+	}
+	return all
+}
+
+// entryRules demand what a kind demands, where the issuer has the name of that kind: the
+// configuration lets no issuer of another have it.
+func entryRules() (each []any) {
+	for _, kind := range kindNames() {
+		row := kinds()[kind]
+		if len(row.pins) == 0 {
+			continue
+		}
+		forms := schema{}
+		for _, claim := range row.numbers {
+			forms[claim] = claimSchema(true, "")
+		}
+		for _, claim := range row.uuids {
+			forms[claim] = claimSchema(false, ecma(uuidText))
+		}
+		var pins []schema
+		for _, pin := range row.pins {
+			pins = append(pins, schema{"required": []string{pin}})
+		}
+		claims := schema{"properties": forms, "anyOf": pins}
+		if len(row.required) > 0 {
+			claims["required"] = row.required
+		}
+		if never := forbiddenOf(kind); len(never) > 0 {
+			claims["propertyNames"] = schema{"not": schema{"enum": never}}
+		}
+		each = append(each, schema{
+			"if":   schema{"required": []string{"issuer"}, "properties": schema{"issuer": schema{"const": kind}}},
+			"then": schema{"properties": schema{"claims": claims}},
+		})
+	}
+	return each
+}
+
+// forbiddenOf are the claims that may not be matched of a kind.
+func forbiddenOf(kind string) (all []string) {
+	for _, claim := range slices.Concat(neverNames, kinds()[kind].people) {
+		if forbidden(kind, claim) != "" {
+			all = append(all, claim)
+		}
+	}
+	return all
 }
 
 // A claim's value has no spaces around it and no *, and one of a property no comma.
@@ -80,19 +161,6 @@ func claimSchema(id bool, pattern string) schema {
 		one = schema{"type": "string", "pattern": idText}
 	}
 	return oneOrMore(one, schema{"uniqueItems": true})
-}
-
-// pinsSchemas demand what at least one kind of issuer demands.
-func pinsSchemas() (each []any) {
-	table := kinds()
-	for _, name := range slices.Sorted(maps.Keys(table)) {
-		var pins []schema
-		for _, pin := range table[name].pins {
-			pins = append(pins, schema{"required": []string{pin}})
-		}
-		each = append(each, schema{"required": table[name].required, "anyOf": pins})
-	}
-	return each
 }
 
 func inputsSchema() schema {

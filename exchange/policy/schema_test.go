@@ -18,7 +18,10 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
 
+	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
+	"github.com/stepkey/stepkey/exchange/backend/ssh"
+	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/exchange/policy"
 )
 
@@ -26,7 +29,12 @@ const schemaFile = "../../docs/task.schema.json"
 
 // everyBackend is what the binary has, by name.
 func everyBackend() map[string]policy.Scoper {
-	return map[string]policy.Scoper{"github": github.New(github.Options{Owner: "acme"})}
+	return map[string]policy.Scoper{
+		"exec":   exec.New(exec.Options{}),
+		"github": github.New(github.Options{Owner: "acme"}),
+		"ssh":    ssh.New(ssh.Options{}),
+		"vault":  vault.New(vault.Options{}),
+	}
 }
 
 func TestTheCommittedSchemaIsMadeFromTheCode(t *testing.T) {
@@ -170,7 +178,7 @@ func drawnTask(t *rapid.T) string {
 		one("permissions", "{contents: read}", "{contents: '${claims.ref_type == \"branch\" ? \"read\" : \"write\"}'}", "{organization_projects: admin, workflows: write}"),
 		one("ttl", "10m", "+0.5m", "1m1s", "24h", "1440m", "086400s", "1000ms", ".5h", "1.h", "24h0m0s", "23h60m"),
 		one("limit", "", ", per_job: 100", ", until: this_step", ", per_job: 1, until: job"),
-		one("end", "", "require: [pinned_workflow]\n", "require: [protected_environment, pinned_workflow]\n", "accept: {workflow-unnamed: ' so it is'}\n"))
+		one("end", "", "require: [pinned_workflow]\n", "require: [protected_environment, pinned_workflow]\n", "bind: request\n", "bind: job\n", "accept: {workflow-unnamed: ' so it is'}\n"))
 }
 
 // In claims a text with ${ is a mistake; in the block it is what the reader fills.

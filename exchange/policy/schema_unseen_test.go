@@ -16,16 +16,17 @@ var unseen = map[string]string{
 		when-left-open when-number when-path when-pattern-from-claim when-regular-expression when-sub when-text when-too-deep
 		contains-a-branch contains-a-property ends-with-a-workflow match-anywhere match-from-the-left match-group-half-anchored
 		match-half-anchored match-in-a-list-of-conditions match-line-by-line match-of-an-input match-one-of-two
-		match-optional-anchor match-to-the-right`,
+		match-optional-anchor match-to-the-right gitlab-claim-misspelt gitlab-user-in-when`,
 	"it may be accepted with a reason elsewhere in the file": `
-		accept-another-event-rule comment-that-releases pull-request-target server-with-a-privileged-event
+		accept-another-event-rule comment-that-releases forgejo-pull-request-target pull-request-target server-with-a-privileged-event
 		three-privileged-events workflow-run-among-others`,
 	"one key must fit another": `
+		gitlab-requires-what-nobody-asks gitlab-until-its-step
 		input-default-is-not-listed input-default-too-large input-example-does-not-match`,
 	"it is a regular expression of another kind than the schema's": `
 		input-pattern-opens-up input-pattern-quotes-the-end`,
 	"it is in the configuration, or in the file's name": `
-		issuer-as-url issuer-of-another-kind issuer-unknown other-file-name`,
+		issuer-as-url issuer-of-another-kind issuer-unknown oidc-without-its-pin other-file-name spiffe-of-another-domain spiffe-whole-domain`,
 	"it is a sum of times": `
 		ttl-in-fractions ttl-too-long`,
 }

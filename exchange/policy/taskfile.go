@@ -34,6 +34,7 @@ type taskFile struct {
 	Credential yamlfile.Node `yaml:"credential,required"`
 	Limits     yamlfile.Node `yaml:"limits,required"`
 	Require    yamlfile.Node `yaml:"require"`
+	Bind       yamlfile.Node `yaml:"bind"`
 	Accept     yamlfile.Node `yaml:"accept"`
 }
 
@@ -74,8 +75,10 @@ func readTask(file string, data []byte, c Check) (Task, *reader) {
 	task.Inputs = r.declared
 	task.allow = r.allow(f.Allow)
 	task.Require = r.require(f.Require, task.allow)
+	task.Bind = r.bind(f.Bind, task.allow)
 	r.credential(f.Credential, &task)
 	task.TTL, task.PerJob, task.Until = r.limits(f.Limits)
+	r.untilSeen(f.Limits.Get("until"), &task)
 	r.lint(root)
 	r.accept(f.Accept)
 	return task, r

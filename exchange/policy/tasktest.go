@@ -271,18 +271,27 @@ func (t *tester) claimsReadable(n yamlfile.Node, kind string) bool {
 		if value := n.Get(claim); !value.IsNull() {
 			t.decode(value, &text)
 		}
-		if why := unknownClaim(kind, claim); never(claim) == "" && strings.Contains(why, "did you mean") {
+		if why := unknownClaim(kind, claim); forbidden(kind, claim) == "" && strings.Contains(why, "did you mean") {
 			t.refuse(n.Key(claim), "%s", why)
 		}
 	}
 	return len(t.Findings) == before
 }
 
+// namesRun are the claims that name a run or a job and that no task matches.
+var namesRun = map[string][]string{
+	"github":    {"run_id", "run_attempt", "check_run_id"},
+	"forgejo":   {"run_id", "run_attempt"},
+	"gitlab":    {"pipeline_id", "job_id"},
+	"buildkite": {"job_id"},
+	"circleci":  {ofCircleCI + "pipeline-id", ofCircleCI + "job-id"},
+}
+
 // claims lays those of the test over the defaults, and these over what names a run,
 // which tests need not say. null takes a claim away.
 func (t *tester) claims(of yamlfile.Node, kind string) identity.Claims {
 	claims := identity.Claims{}
-	for _, name := range []string{"run_id", "run_attempt", "check_run_id"} {
+	for _, name := range namesRun[kind] {
 		if example, ok := givenClaims[kind][name]; ok {
 			claims[name] = example
 		}

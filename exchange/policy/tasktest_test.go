@@ -112,7 +112,7 @@ tests:
 		}
 	}
 	got := tried(t, twoWays, fmt.Sprintf(tests, "because: issuer", "denied"), check())
-	if want := []string{`3:11 task-test several issuers are configured; name one as issuer: "buildhost", "ghes", "github"`}; !slices.Equal(told(got.Findings, policy.Error), want) {
+	if want := []string{`3:11 task-test several issuers are configured; name one as issuer: "buildhost", "buildkite", "circleci", "forgejo", "ghes", "github", "gitlab", "kubernetes", "semaphore", "spiffe"`}; !slices.Equal(told(got.Findings, policy.Error), want) {
 		t.Errorf("found %v", told(got.Findings, policy.Error))
 	}
 }

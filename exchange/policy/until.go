@@ -33,3 +33,20 @@ func (r *reader) until(n yamlfile.Node) Until {
 	}
 	return UntilJob
 }
+
+// untilSeen holds what a task says of its leases' end against who may have it. Only of
+// jobs whose CI system the exchange can ask is it seen that they, or their steps, are
+// over; elsewhere a lease is given back, or lives to its deadline.
+func (r *reader) untilSeen(n yamlfile.Node, t *Task) {
+	for _, e := range t.allow {
+		switch {
+		case e.kind == "" || watched(e.kind):
+		case t.Until != UntilJob:
+			r.refuse(n, "nobody sees when a step of a job of kind %s is over, which the entry %s lets in; leave until out", e.kind, e.rule)
+			return
+		case n.Exists():
+			r.find("until-unwatched", n, "nobody sees when a job of kind %s is over, which the entry %s lets in: its lease lives to its deadline", e.kind, e.rule)
+			return
+		}
+	}
+}

@@ -24,7 +24,7 @@ var said = map[exchange.Kind]words{
 	exchange.NotBelieved:     {http.StatusBadRequest, client.CodeInvalidGrant, "%s", 0},
 	exchange.Misbound:        {http.StatusBadRequest, client.CodeInvalidGrant, "%s", 0},
 	exchange.TokenUsed:       {http.StatusBadRequest, client.CodeInvalidGrant, "The subject token was exchanged before. Each exchange needs a fresh one: ask the CI system for another.", 0},
-	exchange.UnknownTask:     {http.StatusBadRequest, client.CodeInvalidScope, "There is no such task. Check its name in the workflow, or ask the exchange's operators, with the audit id.", 0},
+	exchange.UnknownTask:     {http.StatusBadRequest, client.CodeInvalidScope, "There is no such task. %s Check its name in the workflow, or ask the exchange's operators, with the audit id.", 0},
 	exchange.NotAllowed:      {http.StatusForbidden, client.CodeAccessDenied, "The task's policy does not allow this workload. %s The exchange's operators find the reason by the audit id.", 0},
 	exchange.TooMany:         {http.StatusForbidden, client.CodeAccessDenied, "%s Give that back first, or have limits.per_job raised in the task file.", 0},
 	exchange.Tripped:         {http.StatusForbidden, client.CodeAccessDenied, "%s Look the audit id up, and find out who the other was before you run the job again.", 0},

@@ -93,7 +93,7 @@ func parseForm(body string) (form, error) {
 var known = map[string]bool{
 	"grant_type": true, "subject_token": true, "subject_token_type": true, "scope": true,
 	"requested_token_type": true, "authorization_details": true, "actor_token": true, "actor_token_type": true,
-	"token": true, "token_type_hint": true, "client_id": true, "client_secret": true,
+	"token": true, "token_type_hint": true, "client_id": true, "client_secret": true, "lease": true,
 }
 
 // taskName is the form of every task's name, as policy has it, and of owner/name: before

@@ -152,7 +152,7 @@ func TestHostileRequestsAreRefusedClearlyAndLeaseNothing(t *testing.T) {
 	}
 }
 
-func (sc *scene) send(t *testing.T, h hostile) (int, string) {
+func (sc *scene) send(t testing.TB, h hostile) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), h.method, sc.url+h.path, strings.NewReader(h.body))
 	if err != nil {

@@ -42,6 +42,7 @@ func badOcto(format string, args ...any) error {
 // it no longer says who is asking, and a fresh one would.
 var octoSays = map[exchange.Kind]octoRefusal{
 	exchange.NotBelieved:     {http.StatusUnauthorized, octoUnauthenticated, ""},
+	exchange.Misbound:        {http.StatusUnauthorized, octoUnauthenticated, ""},
 	exchange.TokenUsed:       {http.StatusUnauthorized, octoUnauthenticated, ""},
 	exchange.UnknownTask:     {http.StatusNotFound, octoNotFound, "No task is listed here for this scope and identity."},
 	exchange.NotAllowed:      {http.StatusForbidden, octoPermissionDenied, ""},

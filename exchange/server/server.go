@@ -41,6 +41,7 @@ type Server struct {
 	Metrics  http.Handler                // served to the operator; nil for none
 	GitHub   *GitHubWebhook              // nil: no webhook is taken
 	OctoSTS  *OctoSTS                    // nil: clients of octo-sts are not answered
+	Also     map[string]http.Handler     // by pattern: what backends answer to anybody, such as lists of what was revoked
 	Log      *slog.Logger
 }
 
@@ -55,6 +56,9 @@ func (s *Server) Public() http.Handler {
 	mux.HandleFunc("GET /jwks", s.jwks)
 	if s.OctoSTS != nil {
 		mux.HandleFunc("/sts/exchange", s.octoSTS)
+	}
+	for pattern, answer := range s.Also {
+		mux.Handle(pattern, answer)
 	}
 	if s.GitHub == nil {
 		return safe(mux, maxBody)
@@ -152,6 +156,7 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) {
 		SubjectTypesSupported:             []string{"public"},
 		IDTokenSigningAlgs:                []string{"RS256", "ES256", "EdDSA"},
 		DPoPSigningAlgs:                   []string{string(jose.ES256), string(jose.EdDSA)},
+		SubjectTokenBindings:              []string{client.BindingRequestV1},
 	})
 }
 

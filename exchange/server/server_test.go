@@ -244,6 +244,8 @@ func TestEachRefusalHasItsStatusAndWords(t *testing.T) {
 		{"one more for the job", tokenForm(subjectToken(t, holder)), 403, "access_denied", "already holds 1", ""},
 		{"an owner's workload that is not allowed", tokenForm(subjectToken(t, sc.job(t, githubsim.JobSpec{Environment: "staging"}))), 403, "access_denied", `environment is "staging"`, ""},
 		{"a stranger's workload", tokenForm(subjectToken(t, sc.job(t, stranger))), 403, "access_denied", "by the audit id", "repository_owner_id"},
+		{"a task that is misspelled", with(tokenForm(subjectToken(t, holder)), "scope", "publish-releas"), 400, "invalid_scope", "no such task. Did you mean publish-release? Check its name", ""},
+		{"a task that is misspelled, by a stranger", with(tokenForm(subjectToken(t, sc.job(t, stranger))), "scope", "publish-releas"), 400, "invalid_scope", "no such task. Check its name", "publish"},
 		{"another task", with(tokenForm(subjectToken(t, holder)), "scope", "deploy"), 400, "invalid_scope", "no such task", "publish"},
 		{"a longer ttl", with(tokenForm(subjectToken(t, sc.job(t, githubsim.JobSpec{}))), "authorization_details", `[{"type":"stepkey_task","ttl":"11m"}]`), 403, "access_denied", "11m", ""},
 		{"a token for somebody else", tokenForm(other(t, holder)), 400, "invalid_grant", "audience", ""},
@@ -314,6 +316,40 @@ func TestTheJobsSubjectTokenEndsWhatItHolds(t *testing.T) {
 	status, _ := sc.post(t, "/revoke", url.Values{"token": {subjectToken(t, j)}, "token_type_hint": {client.TokenTypeJob}}, &ended)
 	if status != http.StatusOK || len(ended.Leases) != 1 || ended.Leases[0].ID != given.Lease.ID || len(sc.gh.LiveTokens()) != 0 {
 		t.Errorf("%d %+v, %d tokens live", status, ended, len(sc.gh.LiveTokens()))
+	}
+}
+
+// One lease of the job, by its id; who comes later is told since when it is over.
+func TestTheJobsSubjectTokenEndsOneLease(t *testing.T) {
+	sc := stage(t)
+	j := sc.job(t, githubsim.JobSpec{})
+	var given client.TokenResponse
+	sc.post(t, "/token", tokenForm(subjectToken(t, j)), &given)
+	end := func(j *githubsim.Job, id string) (int, client.Revocation) {
+		var ended client.Revocation
+		status, _ := sc.post(t, "/revoke", url.Values{"token": {subjectToken(t, j)}, "token_type_hint": {client.TokenTypeJob}, "lease": {id}}, &ended)
+		return status, ended
+	}
+	if status, ended := end(sc.job(t, githubsim.JobSpec{}), given.Lease.ID); status != http.StatusOK || len(ended.Leases) != 0 || len(sc.gh.LiveTokens()) != 1 {
+		t.Errorf("by another job: %d %+v", status, ended)
+	}
+	status, ended := end(j, given.Lease.ID)
+	if want := []client.Ended{{ID: given.Lease.ID, State: "revoked"}}; status != http.StatusOK || !slices.Equal(ended.Leases, want) || len(sc.gh.LiveTokens()) != 0 {
+		t.Errorf("%d %+v, %d tokens live", status, ended, len(sc.gh.LiveTokens()))
+	}
+	var seen client.Introspection
+	sc.post(t, "/introspect", url.Values{"token": {given.Lease.Token}}, &seen)
+	want := []client.Ended{{ID: given.Lease.ID, State: "revoked", EndedAt: seen.EndedAt}}
+	if _, ended := end(j, given.Lease.ID); !slices.Equal(ended.Leases, want) || seen.EndedAt == "" {
+		t.Errorf("a second time: %+v, want %+v", ended.Leases, want)
+	}
+	sc.post(t, "/revoke", url.Values{"token": {given.Lease.Token}}, &ended)
+	if !slices.Equal(ended.Leases, want) {
+		t.Errorf("by its lease token: %+v, want %+v", ended.Leases, want)
+	}
+	var refused client.ErrorResponse
+	if status, _ := sc.post(t, "/revoke", url.Values{"token": {given.Lease.Token}, "lease": {given.Lease.ID}}, &refused); status != http.StatusBadRequest || !strings.Contains(refused.Description, "a lease token alone names its lease") {
+		t.Errorf("%d %+v", status, refused)
 	}
 }
 

@@ -22,6 +22,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		request.Holder, err = s.holder(r, request.SubjectToken)
 	}
+	if request.Holder != "" {
+		request.Binding = client.Binding(request.Holder, f["scope"], f["authorization_details"])
+	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -52,6 +55,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
+	asked := s.Exchange.Now()
 	ended, err := s.end(r, f)
 	if err != nil {
 		s.refuse(w, r, err)
@@ -63,17 +67,26 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.answerOrLog(w, r, http.StatusOK, revocation(ended))
+	s.answerOrLog(w, r, http.StatusOK, revocation(ended, asked))
 }
 
-// end reads a job's hint with scope as an addition of ours: the task whose leases of
-// the job are meant; without it, all.
+// end reads a job's hint with two additions of ours: lease, the id of the one lease of
+// the job that is meant, or scope, the task whose leases are; without either, all.
 func (s *Server) end(r *http.Request, f form) ([]exchange.Lease, error) {
-	token := secret.New(f["token"])
-	if f["token_type_hint"] == client.TokenTypeJob {
+	token, id := secret.New(f["token"]), f["lease"]
+	var l exchange.Lease
+	var found bool
+	var err error
+	switch ofJob := f["token_type_hint"] == client.TokenTypeJob; {
+	case id != "" && !ofJob:
+		return nil, bad("lease names one of a job's leases, so token must be the job's subject token, and token_type_hint %s; a lease token alone names its lease", client.TokenTypeJob)
+	case id != "":
+		l, found, err = s.Exchange.EndJobsLease(r.Context(), token, id)
+	case ofJob:
 		return s.Exchange.EndJob(r.Context(), token, f["scope"])
+	default:
+		l, found, err = s.Exchange.EndByToken(r.Context(), token)
 	}
-	l, found, err := s.Exchange.EndByToken(r.Context(), token)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -153,10 +166,16 @@ func tokenResponse(a exchange.Answer, now time.Time) client.TokenResponse {
 	}
 }
 
-func revocation(ended []exchange.Lease) client.Revocation {
+// revocation tells a lease that had ended before from one that this call ended. The
+// store keeps microseconds.
+func revocation(ended []exchange.Lease, asked time.Time) client.Revocation {
 	out := client.Revocation{Leases: []client.Ended{}}
 	for _, l := range ended {
-		out.Leases = append(out.Leases, client.Ended{ID: string(l.ID), State: string(l.State)})
+		e := client.Ended{ID: string(l.ID), State: string(l.State)}
+		if l.Ended.Before(asked.Truncate(time.Microsecond)) {
+			e.EndedAt = timestamp(l.Ended)
+		}
+		out.Leases = append(out.Leases, e)
 	}
 	return out
 }

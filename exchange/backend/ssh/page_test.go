@@ -1,0 +1,127 @@
+package ssh_test
+
+import (
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/backend/ssh"
+	"github.com/stepkey/stepkey/internal/yamlfile"
+)
+
+const page = "../../../docs/backends/ssh.md"
+
+// fenced is the one block of the page that begins so.
+func fenced(t *testing.T, kind, begins string) string {
+	t.Helper()
+	for _, block := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(string(mustRead(t, page)), -1) {
+		if strings.HasPrefix(block[1], begins) {
+			return block[1]
+		}
+	}
+	t.Fatalf("%s has no block of %s that begins with %q", page, kind, begins)
+	return ""
+}
+
+func TestTheConfigurationAndTheTaskOfThePageAreTaken(t *testing.T) {
+	read := func(name string) yamlfile.Node {
+		root, err := yamlfile.Parse(name, []byte(fenced(t, "yaml", "# "+name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return root
+	}
+	var c ssh.Config
+	if err := read("stepkey.yaml").Get("backends", "ssh").Decode(&c); err != nil {
+		t.Fatal(err)
+	}
+	key, _ := newSigner(t)
+	c.CA = signsWith(t, privatePEM(t, key)).CA
+	b, err := c.Open(time.Now, nothingEnded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Scope(read("tasks/deploy-web.yaml").Get("credential", "ssh")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A host fetches the list by the page's script, from an exchange that has good days and
+// bad ones.
+func TestTheScriptOfThePageTakesAListWholeOrNotAtAll(t *testing.T) {
+	needs(t, "sh", "curl", "ssh-keygen")
+	d := sit(t)
+	good := d.Handlers()["GET /ssh/krl"].ServeHTTP
+	var answer atomic.Value
+	answer.Store(http.HandlerFunc(good))
+	exchange := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now, _ := answer.Load().(http.HandlerFunc)
+		now(w, r)
+	}))
+	t.Cleanup(exchange.Close)
+	dir := t.TempDir()
+	write(t, dir+"/ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: exchange.Certificate().Raw})))
+	write(t, dir+"/fetch-krl", fenced(t, "sh", "#!/bin/sh"))
+	fetch := func(url string) (string, error) {
+		c := exec.CommandContext(t.Context(), "sh", dir+"/fetch-krl", url, dir+"/krl")
+		c.Env = append(os.Environ(), "CURL_CA_BUNDLE="+dir+"/ca.pem")
+		said, err := c.CombinedOutput()
+		return string(said), err
+	}
+	url := exchange.URL + "/ssh/krl"
+	lease := newLease()
+	d.ledger.end(lease)
+	if said, err := fetch(url); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	has := func() []uint64 { return d.listed(mustRead(t, dir+"/krl")) }
+	if !slices.Equal(has(), serials(lease)) {
+		t.Errorf("the host has %v", has())
+	}
+	if about, err := os.Stat(dir + "/krl"); err != nil || about.Mode().Perm() != 0o644 {
+		t.Errorf("its mode: %v, %v", about.Mode(), err)
+	}
+
+	for name, bad := range map[string]http.HandlerFunc{
+		"an error":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not now", http.StatusServiceUnavailable) },
+		"another page": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>welcome</html>")) },
+		"nothing":      func(http.ResponseWriter, *http.Request) {},
+		"half of it": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(ssh.WriteKRL(nil, nil, time.Now())[:20])
+		},
+		"a connection that breaks": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "5000")
+			_, _ = w.Write(ssh.WriteKRL(nil, nil, time.Now()))
+		},
+	} {
+		answer.Store(bad)
+		if said, err := fetch(url); err == nil {
+			t.Errorf("%s: it is content: %s", name, said)
+		}
+		if !slices.Equal(has(), serials(lease)) {
+			t.Errorf("%s: the host has %v", name, has())
+		}
+	}
+	answer.Store(http.HandlerFunc(good))
+	if _, err := fetch(strings.Replace(url, "https:", "http:", 1)); err == nil {
+		t.Error("it fetches without TLS")
+	}
+	next := newLease()
+	d.ledger.end(next)
+	d.wait(time.Minute)
+	if said, err := fetch(url); err != nil || !slices.Equal(has(), serials(lease, next)) {
+		t.Errorf("afterwards: %v: %s; the host has %v", err, said, has())
+	}
+	if left, _ := filepath.Glob(dir + "/krl*"); len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}
