@@ -17,7 +17,11 @@ func TestTheRealBackendsTakeTheGoodTaskFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	against.Issuers = append(against.Issuers, identity.Issuer{Name: "ghes", Kind: "github"})
+	against.Issuers = append(against.Issuers, identity.Issuer{Name: "ghes", Kind: "github"},
+		identity.Issuer{Name: "gitlab", Kind: "gitlab"}, identity.Issuer{Name: "buildkite", Kind: "buildkite"},
+		identity.Issuer{Name: "circleci", Kind: "circleci"}, identity.Issuer{Name: "forgejo", Kind: "forgejo"},
+		identity.Issuer{Name: "kubernetes", Kind: "kubernetes"}, identity.Issuer{Name: "spiffe", Kind: "spiffe", TrustDomain: "example.org"},
+		identity.Issuer{Name: "semaphore", Kind: "oidc", Job: &identity.JobClaims{Key: []string{"prj_id", "job_id"}, Pin: []string{"prj_id"}}})
 	listed, err := os.ReadDir(folder)
 	if err != nil || len(listed) < 100 {
 		t.Fatalf("%d files, %v", len(listed), err)

@@ -41,6 +41,8 @@ type config struct {
 
 	file string
 	now  func() time.Time // the clock of all that is opened from it
+	// withdrawn is lease.Store's, for backends that publish a list of them.
+	withdrawn func(ctx context.Context, backend string) ([]backend.LeaseID, error)
 }
 
 type issuerConfig struct {
@@ -49,6 +51,11 @@ type issuerConfig struct {
 	MaxAge  time.Duration `yaml:"max_age"`
 	Private bool          `yaml:"private_network"`
 	CAFile  string        `yaml:"ca_file"`
+
+	KeysURL     string              `yaml:"jwks_uri"`
+	KeysFile    string              `yaml:"jwks_file"`
+	TrustDomain string              `yaml:"trust_domain"` // of kind spiffe
+	Job         *identity.JobClaims `yaml:"job"`          // of kind oidc
 }
 
 // defaults are good for trying it out and for one machine behind a proxy.
@@ -130,9 +137,14 @@ func (c config) issuerNames() []string {
 
 func (c config) issuers() ([]identity.Issuer, error) {
 	var all []identity.Issuer
+	var mistakes []error
 	for _, name := range c.issuerNames() {
 		i := c.Issuers[name]
-		issuer := identity.Issuer{Name: name, Kind: i.Kind, URL: i.URL, MaxAge: i.MaxAge, Private: i.Private}
+		issuer := identity.Issuer{Name: name, Kind: i.Kind, URL: i.URL, MaxAge: i.MaxAge, Private: i.Private,
+			KeysURL: i.KeysURL, TrustDomain: i.TrustDomain, Job: i.Job}
+		if i.KeysFile != "" {
+			issuer.KeysFile = c.beside(i.KeysFile)
+		}
 		if i.CAFile != "" {
 			text, err := os.ReadFile(c.beside(i.CAFile))
 			if err != nil {
@@ -143,7 +155,11 @@ func (c config) issuers() ([]identity.Issuer, error) {
 				return nil, fmt.Errorf("reading ca_file of issuer %q: %s holds no certificate in PEM form", name, i.CAFile)
 			}
 		}
+		mistakes = append(mistakes, issuer.Check())
 		all = append(all, issuer)
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return nil, fmt.Errorf("reading the issuers in %s: %w", c.file, err)
 	}
 	return all, nil
 }

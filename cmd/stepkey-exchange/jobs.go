@@ -77,11 +77,13 @@ type jobWatch struct {
 	sweeps  *exchange.Reconciler
 	unseen  atomic.Bool // nobody is asked which steps are over
 	log     *slog.Logger
+
+	unwatched []string // issuers that nobody can be asked about
 }
 
 // openJobs reads the webhook's secret. Jobs are read as app.
 func (c config) openJobs(app *githubapp.App, log *slog.Logger) (*jobWatch, error) {
-	w := &jobWatch{app: app, log: log}
+	w := &jobWatch{app: app, log: log, unwatched: c.unwatched()}
 	var err error
 	if w.webhook, err = c.webhook(); err != nil {
 		return nil, err
@@ -154,8 +156,22 @@ func (c config) watched() string {
 	return only
 }
 
+// unwatched are the issuers of kinds whose jobs nobody is told of, or can ask about, when
+// they are over.
+func (c config) unwatched() (names []string) {
+	for _, name := range c.issuerNames() {
+		if c.Issuers[name].Kind != "github" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // watch lets the exchange ask.
 func (w *jobWatch) watch(x *exchange.Exchange) {
+	if len(w.unwatched) > 0 {
+		w.log.Info("nobody can be asked when jobs of these issuers are over, so their credentials end when they are given back, or at their deadlines", "issuers", w.unwatched)
+	}
 	if w.jobs == nil {
 		w.unseen.Store(true)
 		return

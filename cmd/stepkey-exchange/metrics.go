@@ -45,7 +45,7 @@ func newMetrics(store *lease.Store, now func() time.Time) *metrics {
 		registry:     prometheus.NewRegistry(),
 		now:          now,
 		issued:       counter("stepkey_issued_total", "Credentials handed out.", "task", "backend"),
-		refused:      counter("stepkey_refused_total", "Requests that got no credential, by kind; tripped means that two holders met in one job.", "kind"),
+		refused:      counter("stepkey_refused_total", "Requests that got no credential, by kind; tripped means that two holders met in one job, misbound that a token was shown for what it is not bound to.", "kind"),
 		ends:         counter("stepkey_end_attempts_total", "Attempts to end a lease, by the state that they left it in; unconfirmed means that a credential may exist and cannot be named.", "backend", "state"),
 		overdue:      counter("stepkey_overdue_attempts_total", "Attempts that left a lease more than 10 s past its time unended.", "backend"),
 		issueTook:    histogram("stepkey_issue_duration_seconds", "How long backends took to answer an order.", took, "backend", "outcome"),
@@ -96,9 +96,9 @@ func (m *metrics) Ordered(l exchange.Lease, took time.Duration, err error) {
 
 // kinds are the words for why somebody got no credential.
 var kinds = map[exchange.Kind]string{
-	exchange.Fault: "fault", exchange.NotBelieved: "not_believed", exchange.TokenUsed: "token_used", exchange.UnknownTask: "unknown_task",
+	exchange.Fault: "fault", exchange.NotBelieved: "not_believed", exchange.Misbound: "misbound", exchange.TokenUsed: "token_used", exchange.UnknownTask: "unknown_task",
 	exchange.NotAllowed: "not_allowed", exchange.TooMany: "too_many", exchange.Tripped: "tripped", exchange.JobOver: "job_over",
-	exchange.KeysUnavailable: "keys_unavailable", exchange.Unchecked: "unchecked", exchange.BackendDown: "backend_down", exchange.GaveUp: "gave_up",
+	exchange.KeysUnavailable: "keys_unavailable", exchange.Unchecked: "unchecked", exchange.TasksAway: "tasks_away", exchange.BackendDown: "backend_down", exchange.GaveUp: "gave_up",
 }
 
 func (m *metrics) Refused(k exchange.Kind) { m.refused.WithLabelValues(kinds[k]).Inc() }

@@ -94,6 +94,8 @@ func (c config) octoSTSTasks(set *policy.Set) (map[server.OctoIdentity]string, e
 			return nil, t.Task.Errorf("there is no task %s in %s", yamlfile.Quote(name), c.Tasks)
 		case task.Backend != "github":
 			return nil, t.Task.Errorf("task %s gives a credential of the backend %s, and clients of octo-sts take GitHub's tokens alone", name, task.Backend)
+		case task.Bind != "":
+			return nil, t.Task.Errorf("task %s takes only tokens that are bound to the request (bind: %s), and clients of octo-sts cannot bind", name, task.Bind)
 		case needs >= 0:
 			return nil, t.Task.Errorf("task %s needs the input %s, and clients of octo-sts give none", name, task.Inputs[needs].Name)
 		}

@@ -63,13 +63,14 @@ func newOctoWorld(t *testing.T) *octoWorld {
 	return w
 }
 
-// config is one with two tasks, of which one needs an input.
+// config is one with three tasks, of which one needs an input, and one a bound token.
 func (w *octoWorld) config(t *testing.T, app githubsim.App, octo string) config {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir, "app.pem", app.KeyPEM())
 	write(t, dir, "tasks/upload.yaml", []byte(jobsTask))
 	write(t, dir, "tasks/chosen.yaml", []byte(strings.Replace(jobsTask, "task: upload", "task: chosen\ninputs:\n  level: {about: Which one., enum: [read, write]}", 1)))
+	write(t, dir, "tasks/bound.yaml", []byte(strings.Replace(jobsTask, "task: upload", "task: bound\nbind: request", 1)))
 	write(t, dir, "stepkey.yaml", []byte("url: https://lease.example.com\ntasks: tasks\nissuers:\n  github: {kind: github, url: \""+w.gh.IssuerURL()+
 		"\", private_network: true}\nbackends:\n  github: {api: \""+w.gh.URL()+"\", client_id: Iv1.x, private_key: app.pem}\n"+octo))
 	if err := lease.CreateKeys(filepath.Join(dir, "stepkey.keys")); err != nil {
@@ -208,6 +209,7 @@ func TestWhatIsListedForOctoSTSClientsMustBeOfUseToThem(t *testing.T) {
 	app := w.gh.AddApp(githubsim.App{ClientID: "Iv1.y", Permissions: map[string]string{"contents": "write"}})
 	for task, says := range map[string]string{
 		"deploy": `stepkey.yaml:9:57: there is no task "deploy" in tasks`,
+		"bound":  "stepkey.yaml:9:57: task bound takes only tokens that are bound to the request (bind: request), and clients of octo-sts cannot bind",
 		"chosen": "stepkey.yaml:9:57: task chosen needs the input level, and clients of octo-sts give none",
 	} {
 		c := w.config(t, app, "octo_sts:\n  audience: sts.example.com\n  tasks: [{scope: acme/widget, identity: release, task: "+task+"}]\n")

@@ -1,17 +1,25 @@
 package main
 
 import (
+	"context"
+	"os"
 	"slices"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
+	"github.com/stepkey/stepkey/exchange/backend/ssh"
+	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/exchange/policy"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
 // backends is every kind of credential that this binary can give, one line each.
 var backends = map[string]kind{
+	"exec":   {openExec, scopeExec},
 	"github": {openGitHub, scopeGitHub},
+	"ssh":    {openSSH, scopeSSH},
+	"vault":  {openVault, scopeVault},
 }
 
 // kind is how a backend is made from its part of the configuration.
@@ -47,4 +55,82 @@ func scopeGitHub(node yamlfile.Node) (policy.Scoper, error) {
 		return nil, err
 	}
 	return github.New(github.Options{Owner: g.Owner}), nil
+}
+
+func openSSH(c config, node yamlfile.Node) (backend.Backend, error) {
+	var s ssh.Config
+	if err := node.Decode(&s); err != nil {
+		return nil, err
+	}
+	for i, path := range s.CA {
+		s.CA[i] = c.beside(path)
+	}
+	if s.KRL != "" {
+		s.KRL = c.beside(s.KRL)
+	}
+	return s.Open(c.now, func(ctx context.Context) ([]backend.LeaseID, error) { return c.withdrawn(ctx, "ssh") })
+}
+
+func scopeSSH(node yamlfile.Node) (policy.Scoper, error) {
+	var s ssh.Config
+	if err := node.Decode(&s); err != nil {
+		return nil, err
+	}
+	limits, err := s.Limits()
+	if err != nil {
+		return nil, err
+	}
+	return ssh.New(ssh.Options{Limits: limits}), nil
+}
+
+func openExec(c config, node yamlfile.Node) (backend.Backend, error) {
+	var e exec.Config
+	if err := node.Decode(&e); err != nil {
+		return nil, err
+	}
+	return e.Open(c.now, os.LookupEnv)
+}
+
+// scopeExec knows no programs where no configuration is.
+func scopeExec(node yamlfile.Node) (policy.Scoper, error) {
+	var e exec.Config
+	if !node.Exists() {
+		return exec.New(exec.Options{}), nil
+	}
+	if err := node.Decode(&e); err != nil {
+		return nil, err
+	}
+	o, err := e.Options()
+	if err != nil {
+		return nil, err
+	}
+	return exec.New(o), nil
+}
+
+func openVault(c config, node yamlfile.Node) (backend.Backend, error) {
+	var v vault.Config
+	if err := node.Decode(&v); err != nil {
+		return nil, err
+	}
+	v.TokenFile = c.beside(v.TokenFile)
+	if v.CAFile != "" {
+		v.CAFile = c.beside(v.CAFile)
+	}
+	return v.Open(c.now)
+}
+
+// scopeVault knows no policies and roles where no configuration is.
+func scopeVault(node yamlfile.Node) (policy.Scoper, error) {
+	var v vault.Config
+	if !node.Exists() {
+		return vault.New(vault.Options{}), nil
+	}
+	if err := node.Decode(&v); err != nil {
+		return nil, err
+	}
+	limits, err := v.Limits()
+	if err != nil {
+		return nil, err
+	}
+	return vault.New(vault.Options{Limits: limits}), nil
 }

@@ -78,13 +78,14 @@ func (c config) openToEnd(ctx context.Context) (*exchange.Exchange, *lease.Store
 	if err := looking.Close(); err != nil {
 		return nil, nil, err
 	}
-	backends, err := c.openBackends()
-	if err != nil {
-		return nil, nil, err
-	}
 	store, err := c.openStore(ctx)
 	if err != nil {
 		return nil, nil, err
+	}
+	c.withdrawn = store.Withdrawn
+	backends, err := c.openBackends()
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
 	}
 	return &exchange.Exchange{Leases: store, Backends: backends, Prove: c.Prove, Now: c.now, Log: slog.New(slog.DiscardHandler)}, store, nil
 }

@@ -54,6 +54,7 @@ type service struct {
 	jobs   *jobWatch
 	checks *checks
 	server *server.Server
+	lists  lists
 }
 
 // open wires the rooms together, in the order of a request.
@@ -66,6 +67,8 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the issuers in %s: %w", c.file, err)
 	}
+	var store *lease.Store // opened last; no backend asks it before it serves
+	c.withdrawn = func(ctx context.Context, of string) ([]backend.LeaseID, error) { return store.Withdrawn(ctx, of) }
 	backends, err := c.openBackends()
 	if err != nil {
 		return nil, err
@@ -82,8 +85,7 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := c.openStore(ctx)
-	if err != nil {
+	if store, err = c.openStore(ctx); err != nil {
 		return nil, err
 	}
 	counts := newMetrics(store, c.now)
@@ -108,7 +110,8 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	return &service{
 		store: store, tasks: tasks, jobs: jobs, checks: asked,
 		keeper: &lease.Keeper{Store: store, Backends: kept(ctx, store, backends, log), End: ending(x), Retain: c.Retain, Now: c.now, Log: log},
-		server: &server.Server{Exchange: x, URL: c.URL, Ready: store.Ready, Metrics: counts.handler(), GitHub: jobs.webhook, OctoSTS: octo, Log: log},
+		server: &server.Server{Exchange: x, URL: c.URL, Ready: store.Ready, Metrics: counts.handler(), GitHub: jobs.webhook, OctoSTS: octo, Also: answers(backends), Log: log},
+		lists:  listsOf(backends, log),
 	}, nil
 }
 
@@ -119,6 +122,7 @@ func (s *service) run(ctx context.Context, public, admin net.Listener) error {
 	keeper.Go(func() { s.keeper.Run(keeping) })
 	keeper.Go(func() { s.jobs.run(keeping) })
 	keeper.Go(func() { s.tasks.run(keeping) })
+	keeper.Go(func() { s.lists.run(keeping) })
 	err := s.server.Serve(ctx, public, admin)
 	stop()
 	keeper.Wait()

@@ -29,7 +29,7 @@ var rooms = map[string]room{
 	// Wiring: the only room that knows the backends by name.
 	"cmd/stepkey-exchange": {imports: []string{
 		"exchange", "exchange/identity", "exchange/policy", "exchange/lease", "exchange/backend", "exchange/audit",
-		"exchange/backend/github", "exchange/backend/postgres", "exchange/backend/s3", "exchange/backend/ssh",
+		"exchange/backend/exec", "exchange/backend/github", "exchange/backend/postgres", "exchange/backend/s3", "exchange/backend/ssh", "exchange/backend/vault",
 		"exchange/githubapp", "exchange/server", "exchange/gateway", "exchange/console", "exchange/client",
 		"internal/secret", "internal/yamlfile",
 	}},
@@ -47,10 +47,12 @@ var rooms = map[string]room{
 
 	"exchange/backend":             {imports: []string{"internal/secret", "internal/yamlfile"}},
 	"exchange/backend/backendtest": {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/exec":        {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/github":      {imports: []string{"exchange/backend", "exchange/githubapp", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/postgres":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}, later: true},
 	"exchange/backend/s3":          {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}, later: true},
-	"exchange/backend/ssh":         {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}, later: true},
+	"exchange/backend/ssh":         {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/vault":       {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/githubapp":           {imports: []string{"internal/secret"}},
 
 	// The doors. They speak to the exchange, never to a backend.

@@ -1,0 +1,95 @@
+package exec_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// act is what this test binary does where it stands in for a program of the operator's.
+// The first word says how it behaves. It returns the exit status.
+func act(words []string) int {
+	how, rest := words[0], words[1:]
+	switch how {
+	case "says": // the same to every question; the status first
+		status, _ := strconv.Atoi(rest[0])
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		fmt.Print(rest[1])
+		return status
+	case "answers": // by verb: verb, answer, verb, answer
+		var asked struct{ Verb string }
+		_ = json.NewDecoder(os.Stdin).Decode(&asked)
+		for i := 0; i+1 < len(rest); i += 2 {
+			if rest[i] == asked.Verb {
+				fmt.Print(rest[i+1])
+			}
+		}
+	case "tells": // writes what it was given to a file
+		input, _ := io.ReadAll(os.Stdin)
+		_ = os.WriteFile(rest[0], input, 0o600)
+		fmt.Print(`{"gone": true}`)
+	case "shows": // what it runs with, as the token
+		fmt.Print(surroundings())
+	case "hangs", "hangs with a child", "leaves a child":
+		return hang(how, rest)
+	case "floods":
+		_, _ = fmt.Print(`{"values": {"token": "`)
+		for range 300 {
+			if _, err := fmt.Print(strings.Repeat("x", 1<<14)); err != nil {
+				break
+			}
+		}
+		fmt.Print(`"}}`)
+	case "dies": // by a signal, after an answer that says that nothing was created
+		fmt.Print(`{"error": {"message": "no", "not_created": true}}`)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	return 0
+}
+
+// hang waits for ever, or leaves a child that does; the child's number is in a file.
+func hang(how string, rest []string) int {
+	if how != "hangs" {
+		child := osexec.Command("/bin/sleep", "1000")
+		if err := child.Start(); err != nil {
+			return 1
+		}
+		// A rename: the file is whole when it is seen.
+		_ = os.WriteFile(rest[0]+".next", []byte(strconv.Itoa(child.Process.Pid)), 0o600)
+		_ = os.Rename(rest[0]+".next", rest[0])
+	}
+	if how == "leaves a child" {
+		fmt.Print(`{"values": {"token": "of-the-parent"}}`)
+		return 0
+	}
+	<-time.NewTimer(time.Hour).C // an empty select would be seen as a deadlock
+	return 1
+}
+
+// surroundings are an answer whose values say what the program runs with.
+func surroundings() string {
+	var core syscall.Rlimit
+	_, _ = io.Copy(io.Discard, os.Stdin) // the limit is set before the first byte
+	_ = syscall.Getrlimit(syscall.RLIMIT_CORE, &core)
+	dir, _ := os.Getwd()
+	var open []string
+	files, _ := os.ReadDir("/proc/self/fd")
+	for _, one := range files {
+		// Go's own are of no interest: its poller, and the folder that is being read.
+		if target, err := os.Readlink(filepath.Join("/proc/self/fd", one.Name())); err == nil && !strings.HasPrefix(target, "anon_inode:") {
+			open = append(open, one.Name()+"="+target)
+		}
+	}
+	text, _ := json.Marshal(map[string]any{"values": map[string]string{
+		"environment": strings.Join(os.Environ(), "\n"), "directory": dir, "core": fmt.Sprint(core.Cur, " ", core.Max),
+		"open": strings.Join(open, "\n"), "group": fmt.Sprint(syscall.Getpgrp() == os.Getpid()),
+	}})
+	return string(text)
+}
