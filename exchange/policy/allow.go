@@ -72,23 +72,24 @@ func (r *reader) issuer(n yamlfile.Node) condition {
 
 // issuerAt is the configured issuer that a node names; a zero one if there is none.
 func (r *reader) issuerAt(n yamlfile.Node) identity.Issuer {
-	i, _ := r.issuerNamed(text(n))
+	i := r.issuerNamed(text(n))
 	return i
 }
 
 // kindOf returns the kind of a configured issuer, and "" of any other.
 func (r *reader) kindOf(name string) string {
-	i, _ := r.issuerNamed(name)
+	i := r.issuerNamed(name)
 	return i.Kind
 }
 
-func (r *reader) issuerNamed(name string) (identity.Issuer, bool) {
+// issuerNamed is the zero Issuer where none has the name.
+func (r *reader) issuerNamed(name string) identity.Issuer {
 	for _, i := range r.Issuers {
 		if i.Name == name {
-			return i, true
+			return i
 		}
 	}
-	return identity.Issuer{}, false
+	return identity.Issuer{}
 }
 
 func (r *reader) issuerNames() string {
@@ -105,7 +106,7 @@ func (r *reader) pinned(b entryBlock) {
 	if b.Issuer.Decode(&name) != nil || r.kindOf(name) == "" || len(b.Claims.Keys()) == 0 {
 		return // reported already
 	}
-	i, _ := r.issuerNamed(name)
+	i := r.issuerNamed(name)
 	k, ok := kindOf(i)
 	if !ok {
 		r.refuse(b.Issuer, "there are no rules yet for issuers of kind %s", yamlfile.Quote(r.kindOf(name)))

@@ -197,7 +197,7 @@ func TestAnUnknownTaskIsNamedAndNoOther(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				continue
 			}
-			if near := map[string]string{"publish-releas": "publish-release", "PUBLISH-RELEASE": "publish-release", "publish-release ": "publish-release"}[task]; name != "zero" && task != "../publish-release" && unknown.Near != near {
+			if near := map[string]string{"publish-releas": "publish-release", "PUBLISH-RELEASE": "publish-release", "publish-release ": "publish-release"}[task]; name != "zero" && task != "../publish-release" && unknown.Near != near { //nolint:gocritic // mapKey: the space is meant
 				t.Errorf("%q is near %q, want %q", task, unknown.Near, near)
 			}
 			if len(err.Error()) > 100 || strings.Contains(err.Error(), "deploy") {

@@ -21,34 +21,34 @@ func act(words []string) int {
 	case "says": // the same to every question; the status first
 		status, _ := strconv.Atoi(rest[0])
 		_, _ = io.Copy(io.Discard, os.Stdin)
-		fmt.Print(rest[1])
+		fmt.Fprint(os.Stdout, rest[1])
 		return status
 	case "answers": // by verb: verb, answer, verb, answer
 		var asked struct{ Verb string }
 		_ = json.NewDecoder(os.Stdin).Decode(&asked)
 		for i := 0; i+1 < len(rest); i += 2 {
 			if rest[i] == asked.Verb {
-				fmt.Print(rest[i+1])
+				fmt.Fprint(os.Stdout, rest[i+1])
 			}
 		}
 	case "tells": // writes what it was given to a file
 		input, _ := io.ReadAll(os.Stdin)
 		_ = os.WriteFile(rest[0], input, 0o600)
-		fmt.Print(`{"gone": true}`)
+		fmt.Fprint(os.Stdout, `{"gone": true}`)
 	case "shows": // what it runs with, as the token
-		fmt.Print(surroundings())
+		fmt.Fprint(os.Stdout, surroundings())
 	case "hangs", "hangs with a child", "leaves a child":
 		return hang(how, rest)
 	case "floods":
-		_, _ = fmt.Print(`{"values": {"token": "`)
+		_, _ = fmt.Fprint(os.Stdout, `{"values": {"token": "`)
 		for range 300 {
-			if _, err := fmt.Print(strings.Repeat("x", 1<<14)); err != nil {
+			if _, err := fmt.Fprint(os.Stdout, strings.Repeat("x", 1<<14)); err != nil {
 				break
 			}
 		}
-		fmt.Print(`"}}`)
+		fmt.Fprint(os.Stdout, `"}}`)
 	case "dies": // by a signal, after an answer that says that nothing was created
-		fmt.Print(`{"error": {"message": "no", "not_created": true}}`)
+		fmt.Fprint(os.Stdout, `{"error": {"message": "no", "not_created": true}}`)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	return 0
@@ -66,7 +66,7 @@ func hang(how string, rest []string) int {
 		_ = os.Rename(rest[0]+".next", rest[0])
 	}
 	if how == "leaves a child" {
-		fmt.Print(`{"values": {"token": "of-the-parent"}}`)
+		fmt.Fprint(os.Stdout, `{"values": {"token": "of-the-parent"}}`)
 		return 0
 	}
 	<-time.NewTimer(time.Hour).C // an empty select would be seen as a deadlock

@@ -73,12 +73,12 @@ func (f *failed) says(words string) bool {
 // nothingDone: it is certain that the request changed nothing. A 5xx is no such answer,
 // but that the server is sealed is: it says so before it looks at a request.
 func (f *failed) nothingDone() bool {
-	switch {
-	case f.status == 0:
+	switch f.status {
+	case 0:
 		return f.unsent
-	case f.status == http.StatusRequestTimeout:
+	case http.StatusRequestTimeout:
 		return false
-	case f.status == http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable:
 		return f.says("is sealed")
 	}
 	return f.status >= 300 && f.status < 500

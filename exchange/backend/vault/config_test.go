@@ -98,7 +98,7 @@ func TestThePagesPolicyIsWhatIsAsked(t *testing.T) {
 	c := f.config(t)
 	c.Roles = []string{"stepkey"}
 	asked := map[string]bool{}
-	f.Server.Config.Handler = recording(f, asked)
+	f.Config.Handler = recording(f, asked)
 	b := f.open(t, c)
 	o := order(t, b, f.now(), "{role: stepkey, policies: [deploy-web]}")
 	issued, err := b.Issue(t.Context(), o)

@@ -36,7 +36,9 @@ func TestARefusalIsCertainAndAFaultIsNot(t *testing.T) {
 		"asked often": {answer(429, `{"errors":["request path \"x\": rate limit quota exceeded"]}`), "quota exceeded", true, true},
 		"sealed":      {answer(503, `{"errors":["Vault is sealed"]}`), "Vault is sealed", true, true},
 		"sealed too":  {answer(503, `{"errors":["OpenBao is sealed"]}`), "is sealed", true, true},
-		"on standby":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://192.0.2.1/", 307) }, "another one is to be asked", true, false},
+		"on standby": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://192.0.2.1/", http.StatusTemporaryRedirect)
+		}, "another one is to be asked", true, false},
 		"broken":      {answer(500, `{"errors":["internal error"]}`), "internal error", false, true},
 		"in between":  {answer(502, `<html>Bad Gateway</html>`), "answered 502", false, true},
 		"too busy":    {answer(503, `no healthy upstream`), "answered 503", false, true},

@@ -147,8 +147,11 @@ func (s server) ask(method, path string, in, out any) error {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode >= 300 {
-		return fmt.Errorf("%d: %s, %v", resp.StatusCode, text, err)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("%d: %s", resp.StatusCode, text)
 	}
 	if out == nil {
 		return nil
