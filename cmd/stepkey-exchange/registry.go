@@ -8,6 +8,7 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
+	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -16,10 +17,11 @@ import (
 
 // backends is every kind of credential that this binary can give, one line each.
 var backends = map[string]kind{
-	"exec":   {openExec, scopeExec},
-	"github": {openGitHub, scopeGitHub},
-	"ssh":    {openSSH, scopeSSH},
-	"vault":  {openVault, scopeVault},
+	"exec":     {openExec, scopeExec},
+	"github":   {openGitHub, scopeGitHub},
+	"postgres": {openPostgres, scopePostgres},
+	"ssh":      {openSSH, scopeSSH},
+	"vault":    {openVault, scopeVault},
 }
 
 // kind is how a backend is made from its part of the configuration.
@@ -55,6 +57,31 @@ func scopeGitHub(node yamlfile.Node) (policy.Scoper, error) {
 		return nil, err
 	}
 	return github.New(github.Options{Owner: g.Owner}), nil
+}
+
+func openPostgres(c config, node yamlfile.Node) (backend.Backend, error) {
+	var p postgres.Config
+	if err := node.Decode(&p); err != nil {
+		return nil, err
+	}
+	p.PasswordFile = c.beside(p.PasswordFile)
+	if p.RootCertificate != "" {
+		p.RootCertificate = c.beside(p.RootCertificate)
+	}
+	return p.Open(c.now)
+}
+
+// scopePostgres knows no databases and roles where no configuration is.
+func scopePostgres(node yamlfile.Node) (policy.Scoper, error) {
+	var p postgres.Config
+	if err := node.Decode(&p); err != nil {
+		return nil, err
+	}
+	limits, err := p.Limits()
+	if err != nil {
+		return nil, err
+	}
+	return postgres.New(postgres.Options{Limits: limits})
 }
 
 func openSSH(c config, node yamlfile.Node) (backend.Backend, error) {

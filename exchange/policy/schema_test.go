@@ -20,6 +20,7 @@ import (
 
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
+	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -30,10 +31,11 @@ const schemaFile = "../../docs/task.schema.json"
 // everyBackend is what the binary has, by name.
 func everyBackend() map[string]policy.Scoper {
 	return map[string]policy.Scoper{
-		"exec":   exec.New(exec.Options{}),
-		"github": github.New(github.Options{Owner: "acme"}),
-		"ssh":    ssh.New(ssh.Options{}),
-		"vault":  vault.New(vault.Options{}),
+		"exec":     exec.New(exec.Options{}),
+		"github":   github.New(github.Options{Owner: "acme"}),
+		"postgres": postgres.New(postgres.Options{}),
+		"ssh":      ssh.New(ssh.Options{}),
+		"vault":    vault.New(vault.Options{}),
 	}
 }
 

@@ -49,7 +49,7 @@ var rooms = map[string]room{
 	"exchange/backend/backendtest": {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/exec":        {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/github":      {imports: []string{"exchange/backend", "exchange/githubapp", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/postgres":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}, later: true},
+	"exchange/backend/postgres":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/s3":          {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}, later: true},
 	"exchange/backend/ssh":         {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/vault":       {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},

@@ -1,0 +1,108 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+)
+
+// fault is what PostgreSQL refused, or that it could not be asked.
+type fault struct {
+	code  string // SQLSTATE; empty where no answer came
+	clear bool   // an answer of severity ERROR: the statement, and its transaction, did nothing
+	words string
+}
+
+func (f *fault) Error() string { return f.words }
+
+// Is: waiting helps where nobody answered, and where the answer says so.
+func (f *fault) Is(target error) bool {
+	return target == backend.ErrUnavailable && (f.code == "" || unavailable(f.code))
+}
+
+const (
+	undefinedObject = "42704"
+	duplicateObject = "42710"
+	uniqueViolation = "23505"
+	internalError   = "XX000"
+)
+
+// unavailable: connection exceptions (08), want of resources (53), intervention by an
+// operator (57), what is rolled back because of others (40), a lock that is not
+// available (55P03), and a server that is a standby (25006).
+func unavailable(code string) bool {
+	switch code[:2] {
+	case "08", "53", "57", "40":
+		return true
+	}
+	return code == "55P03" || code == "25006"
+}
+
+// faultOf turns an error of the driver into one of ours. The role's name is a value of
+// the credential, and stays out of it.
+func faultOf(doing string, err error, role string) *fault {
+	f := &fault{words: err.Error()}
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		f.code = answer.Code
+		f.clear = answer.SeverityUnlocalized == "ERROR"
+		f.words = fmt.Sprintf("PostgreSQL says: %s (%s)", answer.Message, answer.Code)
+		if answer.Detail != "" {
+			f.words += "; " + answer.Detail
+		}
+		if hint := hintFor(answer.Code); hint != "" {
+			f.words += "; " + hint
+		}
+	}
+	if doing != "" {
+		f.words = doing + ": " + f.words
+	}
+	f.words = visible(hide(f.words, role), maxWords)
+	return f
+}
+
+const maxWords = 1000
+
+func hide(words, role string) string {
+	if role == "" {
+		return words
+	}
+	return strings.ReplaceAll(words, role, "of the lease")
+}
+
+// code is the SQLSTATE of an error that PostgreSQL answered with.
+func code(err error) string {
+	var f *fault
+	if errors.As(err, &f) {
+		return f.code
+	}
+	return ""
+}
+
+func hintFor(code string) string {
+	switch code {
+	case "42501":
+		return "the exchange's account lacks a privilege that the task needs, or may not give it on: compare with the set-up in docs/backends/postgres.md"
+	case "3D000":
+		return "there is no such database on this server; compare databases in the configuration"
+	case "42P01", "3F000":
+		return "compare the task's schema and names with the database; upper and lower case count"
+	case "28P01", "28000":
+		return "compare user and password_file in the configuration with the server's account, and its pg_hba.conf"
+	case "53300":
+		return "the server, or the exchange's account, has no connection left"
+	case "54000":
+		return "one table can hold the grants of so many roles only; give the task a role that holds them instead"
+	case "55P03":
+		return "another session holds a lock on something of the lease's"
+	case "2BP01":
+		return "something of another owner names the role, and the exchange's account may not change it: whoever owns it can REVOKE it"
+	case "25006":
+		return "this is a standby; name the primary as host"
+	}
+	return ""
+}
