@@ -47,6 +47,7 @@ FROM toolchain AS action-build
 COPY internal/secret internal/secret
 COPY exchange/client exchange/client
 COPY cmd/stepkey cmd/stepkey
+# Native: a runner builds this on itself, for itself, whatever its architecture.
 # One binary that knows its halves by the name it is started under. Links, so that no
 # byte is stored twice.
 RUN go build -ldflags "-s -w" -o /out/stepkey ./cmd/stepkey && \

@@ -63,6 +63,30 @@ var exchangeImage = sync.OnceValues(func() (string, error) {
 	})
 })
 
+var actionImage = sync.OnceValues(func() (string, error) {
+	base, err := goImage()
+	if err != nil {
+		return "", err
+	}
+	return runnersim.BuildImage(context.Background(), runnersim.Image{
+		Dir: root, Tag: "stepkey-action:workflows", Args: map[string]string{"GO_IMAGE": base, "SKIP_EXCHANGE": "true"},
+	})
+})
+
+// builtAction is the real action with an image that is there already: jobs by the dozen
+// need not each look whether it must be built.
+func builtAction(t *testing.T) string {
+	t.Helper()
+	image, err := actionImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "action.yml"), []byte(read(t, filepath.Join(root, "action.yml"))))
+	write(t, filepath.Join(dir, "Dockerfile"), []byte("FROM "+image+"\n"))
+	return dir
+}
+
 var act = sync.OnceValues(func() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {

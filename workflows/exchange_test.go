@@ -108,6 +108,7 @@ func (x *exchange) said(t *testing.T, words ...string) {
 type entry struct {
 	At      time.Time `json:"at"`
 	Event   string    `json:"event"`
+	Lease   string    `json:"lease"`
 	Job     string    `json:"job"`
 	Granted string    `json:"granted"`
 	Reason  string    `json:"reason"`
@@ -161,6 +162,13 @@ func (l *lines) add(line string) {
 	l.more = make(chan struct{})
 }
 
+// grows is closed by the next line, or by the log's end.
+func (l *lines) grows() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.more
+}
+
 // await reports whether a line that holds all the words came, or had come, in time.
 func (l *lines) await(late <-chan time.Time, words []string) bool {
 	for {
@@ -197,14 +205,20 @@ func (l *lines) String() string {
 	return strings.Join(l.all, "\n")
 }
 
-// freePort asks the system for a port of an address that nothing listens on.
-func freePort(t *testing.T, address string) string {
+func listen(t *testing.T, address string) net.Listener {
 	t.Helper()
 	var config net.ListenConfig
 	l, err := config.Listen(t.Context(), "tcp", address+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// freePort asks the system for a port of an address that nothing listens on.
+func freePort(t *testing.T, address string) string {
+	t.Helper()
+	l := listen(t, address)
 	defer l.Close()
 	return l.Addr().String()
 }

@@ -59,21 +59,32 @@ func everywhere(t *testing.T, s setting, story func(t *testing.T, w *world)) {
 	t.Run("in containers", func(t *testing.T) {
 		base := toolchain(t)
 		t.Parallel()
-		network, err := runnersim.NewNetwork(t.Context(), fmt.Sprintf("stepkey-workflows-%x", random(t, 4)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := network.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		w, files := begin(t, s, network.Gateway)
-		w.runner.Mode, w.runner.Network = runnersim.Docker, network.Name
+		w, files, network := inContainers(t, s)
+		w.runner.Actions = map[string]string{"stepkey/stepkey@v1": root}
 		w.runner.BuildArgs = map[string]string{"GO_IMAGE": base, "SKIP_EXCHANGE": "true"}
 		w.exchange = serveInContainer(t, network.Name, files)
 		story(t, w)
 	})
+}
+
+// inContainers begins a world whose actions run in a network of their own, from an image
+// that is built once. The network's gateway is where they reach this machine.
+func inContainers(t *testing.T, s setting) (*world, func(url, listen string) map[string][]byte, *runnersim.Network) {
+	t.Helper()
+	toolchain(t)
+	network, err := runnersim.NewNetwork(t.Context(), fmt.Sprintf("stepkey-workflows-%x", random(t, 4)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := network.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w, files := begin(t, s, network.Gateway)
+	w.runner.Mode, w.runner.Network = runnersim.Docker, network.Name
+	w.runner.Actions = map[string]string{"stepkey/stepkey@v1": builtAction(t)}
+	return w, files, network
 }
 
 // begin starts GitHub with acme's repositories and its App, which may do more than any
@@ -171,7 +182,12 @@ func (w *world) job(spec githubsim.JobSpec, workflow string) runnersim.Job {
 
 func (w *world) run(t *testing.T, job runnersim.Job) *runnersim.Result {
 	t.Helper()
-	runner, err := runnersim.New(w.runner)
+	return runOn(t, w.runner, job)
+}
+
+func runOn(t *testing.T, o runnersim.Options, job runnersim.Job) *runnersim.Result {
+	t.Helper()
+	runner, err := runnersim.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,16 +225,11 @@ func behindTLS(t *testing.T, api, address string) (front string, certificate []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	var config net.ListenConfig
-	listener, err := config.Listen(t.Context(), "tcp", address+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	server := httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
 		p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = behind.Scheme, behind.Host, behind.Host
 	}})
 	_ = server.Listener.Close() // it listens on loopback
-	server.Listener = listener
+	server.Listener = listen(t, address)
 	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	server.StartTLS()
 	t.Cleanup(server.Close)

@@ -9,10 +9,10 @@ import (
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
-// What the first page shows is what there is: its YAML stands so in the workflow to
+// What the first page shows is what there is: its YAML stands so in the workflows to
 // copy and in the task file that the demo uses, its commands are the Makefile's.
 func TestTheFirstPageShowsWhatThereIs(t *testing.T) {
-	runs := read(t, "../../workflows/release.yml") + string(taskFile)
+	runs := read(t, "../../workflows/release.yml") + read(t, "../../workflows/exec.yml") + string(taskFile)
 	makefile := read(t, "../../Makefile")
 	for _, b := range fence.FindAllStringSubmatch(read(t, "../../README.md"), -1) {
 		switch kind, text := b[1], b[2]; kind {

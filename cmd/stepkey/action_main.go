@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/url"
+	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,10 +15,10 @@ import (
 	"github.com/stepkey/stepkey/exchange/client"
 )
 
-// actionMain is the action's first half: one credential, masked, handed over.
-// Whatever fails after the exchange has answered gives the credential back.
+// actionMain is the action's first half. With a task it gets the task's credential, with
+// a lease it ends that lease, with neither it installs the program.
 func (s *step) actionMain(ctx context.Context) int {
-	if err := s.getCredential(ctx); err != nil {
+	if err := s.actionStep(ctx); err != nil {
 		told := explain(err)
 		s.fail(told.title, told.text)
 		return 1
@@ -23,11 +26,34 @@ func (s *step) actionMain(ctx context.Context) int {
 	return 0
 }
 
-func (s *step) getCredential(signalled context.Context) error {
-	if err := s.checkFiles("GITHUB_STATE", "GITHUB_OUTPUT"); err != nil {
+func (s *step) actionStep(ctx context.Context) error {
+	if err := s.checkFiles("GITHUB_STATE"); err != nil {
 		return err
 	}
 	if err := s.save(stateStage, stageStarted); err != nil {
+		return err
+	}
+	s.debugSurroundings()
+	task, lease := s.gh.GetInput("task"), s.gh.GetInput("lease")
+	strays := strays(os.Environ())
+	for _, stray := range strays {
+		s.warn("input "+stray.name, stray.text())
+	}
+	switch {
+	case task != "" && lease != "":
+		return badInput("lease", "stands beside `task`: one step gets the credential of a task, another ends it by its lease")
+	case task != "":
+		return s.getCredential(ctx)
+	case lease != "":
+		return s.closeLease(ctx, lease)
+	}
+	return s.install(strays)
+}
+
+// getCredential gets one credential, masked, and hands it over. Whatever fails after the
+// exchange has answered gives the credential back.
+func (s *step) getCredential(signalled context.Context) error {
+	if err := s.checkFiles("GITHUB_OUTPUT"); err != nil {
 		return err
 	}
 	in, err := s.readInputs()
@@ -40,10 +66,13 @@ func (s *step) getCredential(signalled context.Context) error {
 
 	ctx, cancel := context.WithTimeout(signalled, s.waits.mainAll)
 	defer cancel()
+	began := s.now()
+	s.debug("asking %s for %s, audience %s, ttl %v, inputs %v", in.exchange.URL(), in.task, in.audience, in.ttl, slices.Sorted(maps.Keys(in.values)))
 	grant, err := s.ask(ctx, in)
 	if err != nil {
 		return err
 	}
+	s.debug("got it after %v: values %v, variables %v", s.now().Sub(began).Round(time.Millisecond), slices.Sorted(maps.Keys(grant.Values)), slices.Sorted(maps.Keys(grant.Env)))
 	if err := s.handOver(in, grant); err != nil {
 		return s.takeBack(ctx, in, grant, err)
 	}
@@ -52,6 +81,21 @@ func (s *step) getCredential(signalled context.Context) error {
 	}
 	s.granted(in, grant)
 	return nil
+}
+
+// debugSurroundings names what decides how this machine reaches others.
+func (s *step) debugSurroundings() {
+	s.debug("stepkey %s, %s/%s", version(), runtime.GOOS, runtime.GOARCH)
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+		if proxy, err := url.Parse(s.getenv(name)); err == nil && proxy.Host != "" {
+			s.debug("%s names the proxy %s", name, proxy.Host) // without its user and password
+		}
+	}
+	for _, name := range []string{"NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if value := s.getenv(name); value != "" {
+			s.debug("%s is %s", name, value)
+		}
+	}
 }
 
 // prepare does what must come before the first question: nothing that would stop
@@ -186,9 +230,9 @@ func cancelled(when string) error {
 	return &trouble{"cancelled", "the step was told to stop " + when}
 }
 
-// granted says so once in the log and once in the summary.
+// granted says so once on the job's page and once in the summary.
 func (s *step) granted(in inputs, g *client.Grant) {
-	s.info("%s: %s, until %s; %s (lease %s)", g.Task, g.Granted, moment(g.EndsAt), ending(g), g.LeaseID)
+	s.notice(fmt.Sprintf("%s: %s, until %s; %s (lease %s)", g.Task, g.Granted, moment(g.EndsAt), ending(g), g.LeaseID))
 	if in.summary {
 		s.appendSummary(grantTable(g))
 	}

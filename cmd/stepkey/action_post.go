@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -21,8 +22,9 @@ func (s *step) actionPost(ctx context.Context) {
 		s.giveBack(ctx, leaseToken)
 	case stage == stageAsked:
 		s.giveBackAll(ctx, "the first half of this action did not learn which lease it got")
-	case s.getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "" && s.gh.GetInput("exchange") != "":
-		// Not one value was kept, although main saves one before all else.
+	case s.getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "" && s.gh.GetInput("exchange") != "" && s.gh.GetInput("task") != "":
+		// Not one value was kept, although main saves one before all else. Without a task
+		// there was no credential to get.
 		s.giveBackAll(ctx, "this runner did not keep the state of the first half of this action")
 	default:
 		s.debug("nothing to end: no state, and no way to ask")
@@ -48,7 +50,7 @@ func (s *step) giveBack(ctx context.Context, leaseToken secret.String) {
 		s.notEnded(err)
 		return
 	}
-	s.tell("lease " + s.saved(stateLeaseID) + " " + s.outcome(revoked, began))
+	s.tell(s.saved(stateLeaseID), s.outcome(revoked, began))
 }
 
 // sayOver tells the exchange once that the job is done with a credential that
@@ -60,27 +62,38 @@ func (s *step) sayOver(ctx context.Context, c *client.Client, leaseToken secret.
 	if _, err := c.Revoke(ctx, leaseToken); err != nil {
 		s.debug("the exchange was told: %v", err)
 	}
-	s.tell(fmt.Sprintf("lease %s cannot be revoked; the credential expires at %s", s.saved(stateLeaseID), s.savedMoment(stateDiesAt)))
+	s.tell(s.saved(stateLeaseID), "cannot be revoked; the credential expires at "+s.savedMoment(stateDiesAt))
 }
 
-// outcome words what the exchange says of our lease now.
+// outcome is what the exchange says of our lease now.
 func (s *step) outcome(revoked client.Revocation, began time.Time) string {
-	state := ""
 	for _, lease := range revoked.Leases {
 		if lease.ID == s.saved(stateLeaseID) {
-			state = lease.State
+			return s.fate(lease, began)
 		}
 	}
+	return "had ended already"
+}
+
+// fate says how a lease ended that was to end since began.
+func (s *step) fate(lease client.Ended, began time.Time) string {
 	now := s.now()
-	switch state {
-	case "":
-		return "had ended already"
-	case "revoked":
-		return fmt.Sprintf("is revoked, confirmed %d ms after this clean-up began%s", now.Sub(began).Milliseconds(), lived(s.saved(stateIssuedAt), now))
-	case "expired", "failed":
-		return "had ended already: it is " + stateInWords(state)
+	over, err := time.Parse(time.RFC3339, lease.EndedAt)
+	switch lease.State {
+	case "revoked", "expired", "failed":
+		if err == nil {
+			return "had ended already: " + stateInWords(lease.State) + " at " + moment(over)
+		}
+		if lease.State == "revoked" {
+			return fmt.Sprintf("revoked in %d ms%s", now.Sub(began).Milliseconds(), lived(s.saved(stateIssuedAt), now))
+		}
+		return "had ended already: " + stateInWords(lease.State)
 	}
-	return fmt.Sprintf("is %s; the exchange goes on until it is confirmed, and the credential is gone by %s in any case", stateInWords(state), s.savedMoment(stateDiesAt))
+	text := stateInWords(lease.State) + "; the exchange goes on until that is confirmed"
+	if s.saved(stateDiesAt) == "" {
+		return text
+	}
+	return text + ", and the credential is gone by " + s.savedMoment(stateDiesAt) + " in any case"
 }
 
 func (s *step) giveBackAll(ctx context.Context, why string) {
@@ -106,7 +119,9 @@ func (s *step) giveBackAll(ctx context.Context, why string) {
 		s.notEnded(err)
 		return
 	}
-	s.tell(fmt.Sprintf("%s, so this job's leases of %s were ended: %s", why, task, list(revoked.Leases)))
+	text := fmt.Sprintf("%s, so this job's leases of %s were ended: %s", why, task, list(revoked.Leases))
+	s.info("%s", text)
+	s.summarize([2]string{"of this job", text})
 }
 
 // notEnded is a warning, not an error: the keeper has the deadline.
@@ -127,23 +142,21 @@ func (s *step) notEnded(err error) {
 		text += " If there is a credential, it was not ended from here; the exchange ends it at its deadline"
 	}
 	s.warn(title, text)
-	s.summarize(title + ": " + text)
+	s.summarize([2]string{cmp.Or(s.saved(stateLeaseID), "not known"), title + ": " + text})
 }
 
-func (s *step) tell(text string) {
-	s.info("%s", text)
-	s.summarize(text)
+func (s *step) tell(lease, how string) {
+	s.info("lease %s: %s", lease, how)
+	s.summarize([2]string{lease, how})
 }
 
-func (s *step) summarize(text string) {
+// summarize adds to the summary how leases ended: main's part of it is written, and its
+// file gone.
+func (s *step) summarize(rows ...[2]string) {
 	if on, err := s.yesNo("summary", true); err != nil || !on || s.saved(stateSummary) == "false" {
 		return
 	}
-	title := "Stepkey"
-	if task := s.saved(stateTask); task != "" {
-		title += ", " + task
-	}
-	s.appendSummary("\n" + cell(title+": "+text) + "\n")
+	s.appendSummary(endTable(cmp.Or(s.saved(stateTask), s.gh.GetInput("task")), rows))
 }
 
 func (s *step) savedMoment(name string) string {

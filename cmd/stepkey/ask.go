@@ -18,7 +18,9 @@ const tokenTries = 3
 //
 // Every try has an ID token of its own: the exchange takes each only once. All have
 // the same key, which lives no longer than this: where the answer to a try was lost,
-// the exchange ends what it may have made before the next one gets its own.
+// the exchange ends what it may have made before the next one gets its own. Where the
+// tokens can be made for any audience, each is bound to this request and this key, so
+// that whoever finds one can do nothing with it.
 func (s *step) ask(ctx context.Context, in inputs) (*client.Grant, error) {
 	key, err := client.NewKey()
 	if err != nil {
@@ -46,13 +48,32 @@ func (s *step) ask(ctx context.Context, in inputs) (*client.Grant, error) {
 }
 
 func (s *step) try(ctx context.Context, in inputs, key *client.Key) (*client.Grant, error) {
-	subject, err := s.idToken(ctx, in.audience)
+	request := client.TokenRequest{Task: in.task, TTL: in.ttl, Inputs: in.values, Key: key}
+	audience, err := s.audienceOf(in, request)
 	if err != nil {
+		return nil, err
+	}
+	if request.SubjectToken, err = s.idToken(ctx, audience); err != nil {
 		return nil, err
 	}
 	once, cancel := context.WithTimeout(ctx, s.waits.tokenTry)
 	defer cancel()
-	return in.exchange.Token(once, client.TokenRequest{SubjectToken: subject, Task: in.task, TTL: in.ttl, Inputs: in.values, Key: key})
+	grant, err := in.exchange.Token(once, request)
+	s.sent(request.SubjectToken, err)
+	return grant, err
+}
+
+// audienceOf is what to have the ID token made for: in.audience, bound to r where the
+// source of tokens can do that.
+func (s *step) audienceOf(in inputs, r client.TokenRequest) (string, error) {
+	if !s.mintsAnyAudience() {
+		return in.audience, nil
+	}
+	audience, err := client.BoundAudience(in.audience, r)
+	if err != nil {
+		return "", fmt.Errorf("binding the ID token to the request: %w", err)
+	}
+	return audience, nil
 }
 
 // outcomeUnknown: the credential may have been made although we got none.

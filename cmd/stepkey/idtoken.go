@@ -16,29 +16,41 @@ import (
 )
 
 const (
-	idTokenTries = 5
-	maxIDToken   = 64 << 10 // bytes of an answer
+	idTokenTries     = 5
+	maxIDTokenAnswer = 64 << 10 // bytes
 )
 
-// idToken asks the runner's service for a fresh ID token, and has it masked
-// before anyone else sees it. It tries again on any failure: the service's
-// refusals cannot be told from those it gives while a job is just starting.
-func (s *step) idToken(ctx context.Context, audience string) (secret.String, error) {
-	req, err := s.idTokenRequest(ctx, audience)
+// runnerService is the source that GitHub's runner offers, and Forgejo's: a service that
+// makes an ID token for each request.
+type runnerService struct{ *step }
+
+func (runnerService) String() string            { return "github" }
+func (runnerService) mints() bool               { return true }
+func (runnerService) sent(secret.String, error) {}
+
+func (r runnerService) ready() error {
+	_, err := r.idTokenRequest(context.Background(), "")
+	return err
+}
+
+// token tries again on any failure: the service's refusals cannot be told from those it
+// gives while a job is just starting.
+func (r runnerService) token(ctx context.Context, audience string) (secret.String, error) {
+	req, err := r.idTokenRequest(ctx, audience)
 	if err != nil {
 		return secret.String{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.waits.idTokenAll)
+	ctx, cancel := context.WithTimeout(ctx, r.waits.idTokenAll)
 	defer cancel()
 
 	var last error
 	token, err := backoff.Retry(ctx, func() (secret.String, error) {
 		var token secret.String
-		token, last = s.idTokenOnce(ctx, req)
+		token, last = r.idTokenOnce(ctx, req)
 		return token, last
-	}, s.waits.pauses(), backoff.WithMaxTries(idTokenTries), backoff.WithMaxElapsedTime(s.waits.idTokenAll))
+	}, r.waits.pauses(), backoff.WithMaxTries(idTokenTries), backoff.WithMaxElapsedTime(r.waits.idTokenAll))
 	if err != nil {
-		return secret.String{}, &trouble{"no ID token", fmt.Sprintf("the runner's service gave no ID token: %v; run the job again, and if that does not help, look at the status page of your GitHub host", last)}
+		return secret.String{}, &trouble{"no ID token", fmt.Sprintf("the runner's service gave no ID token: %v; run the job again, and if that does not help, look at the status page of your %s host", last, r.hostKind())}
 	}
 	return token, nil
 }
@@ -69,7 +81,7 @@ func (s *step) idTokenRequest(ctx context.Context, audience string) (*http.Reque
 func (s *step) idTokenOnce(ctx context.Context, req *http.Request) (secret.String, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.waits.idTokenTry)
 	defer cancel()
-	res, err := withoutRedirects(s.http).Do(req.WithContext(ctx))
+	res, err := withoutRedirects(s.http).Do(req.WithContext(ctx)) //nolint:gosec // G704: the runner's own service, at the URL that it gave us
 	if err != nil {
 		return secret.String{}, withoutURL(err)
 	}
@@ -80,14 +92,17 @@ func (s *step) idTokenOnce(ctx context.Context, req *http.Request) (secret.Strin
 	var body struct {
 		Value secret.String `json:"value"`
 	}
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxIDToken)).Decode(&body); err != nil || body.Value.Empty() {
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxIDTokenAnswer)).Decode(&body); err != nil || body.Value.Empty() {
 		return secret.String{}, errors.New("its answer holds no token")
 	}
-	if err := s.mask(body.Value.Reveal()); err != nil {
+	if err := s.mask(body.Value.Reveal()); err != nil { // before it is looked at: it may be a secret of another form
 		return secret.String{}, backoff.Permanent(fmt.Errorf("the token cannot be masked: %w", err))
 	}
-	s.debug("got an ID token of %d bytes", len(body.Value.Reveal()))
-	return body.Value, nil
+	token, err := readIDToken(body.Value.Reveal())
+	if err != nil {
+		return secret.String{}, fmt.Errorf("its answer holds no token: %w", err)
+	}
+	return token, nil
 }
 
 // withoutRedirects keeps the bearer where it was meant to go.
@@ -112,6 +127,10 @@ func (s *step) whyNoIDToken() string {
 	const permission = "the job lacks `permissions: id-token: write`: add it to the job (and to the calling job, if this is a reusable workflow)"
 	const fork = "GitHub gives no ID token to workflows of pull requests from forks, nor to Dependabot's: run this step on `push` instead"
 	switch {
+	case s.hostKind() == "Forgejo":
+		return "there is no ID token: add `enable-openid-connect: true` to the workflow or the job; Forgejo gives none to pull requests from forks"
+	case s.hostKind() == "Gitea":
+		return "there is no ID token: this Gitea gives its jobs none. Name another source with --id-token, such as file:PATH"
 	case s.fromFork():
 		return "there is no ID token, because this run is for a pull request from a fork; " + fork
 	case s.getenv("GITHUB_ACTOR") == "dependabot[bot]":
@@ -120,6 +139,17 @@ func (s *step) whyNoIDToken() string {
 		return "there is no ID token. This pull request is not from a fork, so " + permission
 	}
 	return "there is no ID token (ACTIONS_ID_TOKEN_REQUEST_URL and ACTIONS_ID_TOKEN_REQUEST_TOKEN are not set). Either " + permission + "; or the run is for a fork: " + fork
+}
+
+// hostKind is whose runner this is: Forgejo's also says that it is Gitea's.
+func (s *step) hostKind() string {
+	switch {
+	case s.getenv("FORGEJO_ACTIONS") == "true":
+		return "Forgejo"
+	case s.getenv("GITEA_ACTIONS") == "true":
+		return "Gitea"
+	}
+	return "GitHub"
 }
 
 func (s *step) fromFork() bool {

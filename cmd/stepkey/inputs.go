@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +20,33 @@ type inputs struct {
 	audience  string
 	exportEnv bool
 	summary   bool
+}
+
+// inputNames are those of action.yml.
+var inputNames = []string{"audience", "exchange", "export-env", "inputs", "lease", "summary", "task", "ttl"}
+
+// A stray is an input that this action does not have, and that looks like one it has.
+// The runner passes it on all the same, with a warning that names all there are.
+type stray struct{ name, near string }
+
+func (s stray) text() string {
+	return fmt.Sprintf("the input `%s` is none of this action's; did you mean `%s`?", s.name, s.near)
+}
+
+func strays(environ []string) (all []stray) {
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		name, isInput := strings.CutPrefix(name, "INPUT_")
+		name = strings.ToLower(name)
+		if !isInput || value == "" || slices.Contains(inputNames, name) || !isName(name, "-") {
+			continue
+		}
+		if near := nearest(strings.ReplaceAll(name, "_", "-"), inputNames); near != "" {
+			all = append(all, stray{name, near})
+		}
+	}
+	slices.SortFunc(all, func(a, b stray) int { return strings.Compare(a.name, b.name) })
+	return all
 }
 
 func (s *step) readInputs() (in inputs, err error) {
@@ -61,9 +91,22 @@ func (s *step) dial(exchange string) (*client.Client, error) {
 		HTTP: s.http, UserAgent: "stepkey/" + version(), AllowHTTP: s.getenv("STEPKEY_ALLOW_HTTP") == "true", Now: s.now,
 	})
 	if err != nil {
-		return nil, badInput("exchange", "cannot be used: "+err.Error())
+		return nil, badInput("exchange", "cannot be used: "+err.Error()+meant(nearURL(exchange)))
 	}
 	return c, nil
+}
+
+// nearURL is what would do in place of a URL that does not.
+func nearURL(given string) string {
+	_, host, found := strings.Cut(given, "://")
+	if !found {
+		host = given
+	}
+	c, err := client.New("https://"+host, client.Options{})
+	if err != nil || c.URL() == given {
+		return ""
+	}
+	return c.URL()
 }
 
 // longestTask: owner/name:task with the longest names that GitHub has fits.
@@ -87,9 +130,39 @@ func duration(given string) (time.Duration, error) {
 	}
 	ttl, err := time.ParseDuration(given)
 	if err != nil || ttl < time.Second {
-		return 0, badInput("ttl", "is not a duration of at least a second: write it like 90s, 10m or 1h30m, or leave it out to get what the task allows")
+		return 0, badInput("ttl", "is not a duration of at least a second: write it like 90s, 10m or 1h30m, or leave it out to get what the task allows"+meant(nearDuration(given)))
 	}
 	return ttl, nil
+}
+
+// meant asks the writer of a value back; an empty suggestion asks nothing.
+func meant(suggestion string) string {
+	if suggestion == "" {
+		return ""
+	}
+	return "; did you mean `" + suggestion + "`?"
+}
+
+var spelledDuration = regexp.MustCompile(`^([1-9][0-9]{0,4}) ?([a-z]*)$`)
+
+// nearDuration reads durations as people write them: 10min, 5 minutes, 1d.
+func nearDuration(given string) string {
+	parts := spelledDuration.FindStringSubmatch(strings.ToLower(strings.TrimSpace(given)))
+	if parts == nil {
+		return ""
+	}
+	switch strings.TrimSuffix(parts[2], "s") {
+	case "", "sec", "second": // no unit, or s alone
+		return parts[1] + "s"
+	case "m", "min", "minute":
+		return parts[1] + "m"
+	case "h", "hr", "hour":
+		return parts[1] + "h"
+	case "d", "day":
+		days, _ := strconv.Atoi(parts[1]) // the expression lets nothing else through
+		return strconv.Itoa(24*days) + "h"
+	}
+	return ""
 }
 
 // taskInputs reads one "name: value" a line, and no more of YAML than that: a value is
@@ -129,7 +202,17 @@ func (s *step) yesNo(name string, otherwise bool) (bool, error) {
 	case "false", "False", "FALSE":
 		return false, nil
 	}
-	return false, badInput(name, "must be true or false")
+	return false, badInput(name, "must be true or false"+meant(nearBool(s.gh.GetInput(name))))
+}
+
+func nearBool(given string) string {
+	switch given = strings.ToLower(given); given {
+	case "yes", "y", "on", "1":
+		return "true"
+	case "no", "n", "off", "0":
+		return "false"
+	}
+	return nearest(given, []string{"true", "false"})
 }
 
 func badInput(name, why string) error {

@@ -7,7 +7,8 @@
 //
 //	stepkey main      get the credential of one task
 //	stepkey post      give it back
-//	stepkey version
+//	stepkey exec      run a command that holds a credential, and give it back after
+//	stepkey --help    tells of the others
 //
 // Nothing in it knows where GitHub lives: the ID token's issuer is whatever
 // ACTIONS_ID_TOKEN_REQUEST_URL names, so GitHub Enterprise Server and data
@@ -19,13 +20,11 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -57,12 +56,8 @@ func run(args []string, s *step, stderr io.Writer) int {
 		signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		s.actionPost(context.Background())
 		return 0
-	case "version":
-		s.gh.Infof("stepkey %s (%s %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-		return 0
 	}
-	_, _ = fmt.Fprint(stderr, "usage: stepkey main | post | version\n\nmain and post are the two halves of the action; its inputs come as INPUT_ variables.\n")
-	return 2
+	return s.command(context.Background(), args[1:], os.Stdout, stderr)
 }
 
 // version is the module's, or devel for a build that knows none.

@@ -20,6 +20,7 @@ const delimiter = "_GitHubActionsFileCommandDelimeter_"
 type runner struct {
 	gh     *githubactions.Action
 	getenv func(string) string
+	voice  *voice // of a command that people and scripts start; nil for the action's halves
 }
 
 func newRunner(getenv func(string) string, log io.Writer) runner {
@@ -50,6 +51,9 @@ func (r runner) checkFiles(variables ...string) error {
 
 // save keeps a value for the post half, which finds it by saved.
 func (r runner) save(name, value string) error {
+	if r.voice != nil {
+		return nil // what a command begins it also ends: there is no other half
+	}
 	return r.entry("state", name, value, r.gh.SaveState)
 }
 func (r runner) saved(name string) string { return r.getenv("STATE_" + name) }
@@ -112,26 +116,46 @@ func (r runner) appendSummary(markdown string) {
 
 // mask has the runner replace value by *** in all that is logged from here on.
 func (r runner) mask(value string) error {
+	if r.voice != nil {
+		return r.voice.mask(value)
+	}
 	return guarded(func() { r.gh.AddMask(value) })
 }
 
 // The log's own failures are not told: there is nothing left to tell them with.
 
 func (r runner) info(format string, args ...any) {
+	if r.voice != nil {
+		r.voice.say(fmt.Sprintf(format, args...))
+		return
+	}
 	_ = guarded(func() { r.gh.Infof("Stepkey: %s", inert(format, args...)) })
 }
 
 func (r runner) debug(format string, args ...any) {
-	if r.getenv("RUNNER_DEBUG") == "1" {
+	if r.getenv("RUNNER_DEBUG") == "1" && (r.voice == nil || r.voice.github) {
 		_ = guarded(func() { r.gh.Debugf("stepkey: %s", inert(format, args...)) })
 	}
 }
 
+// notice is the one line of a success that the job's page shows.
+func (r runner) notice(text string) {
+	_ = guarded(func() { r.gh.WithFieldsMap(map[string]string{"title": "Stepkey"}).Noticef("%s", inert("%s", text)) })
+}
+
 func (r runner) warn(title, text string) {
+	if r.voice != nil && !r.voice.github {
+		r.voice.insist("warning: " + text)
+		return
+	}
 	_ = guarded(func() { r.titled(title).Warningf("%s", text) })
 }
 
 func (r runner) fail(title, text string) {
+	if r.voice != nil && !r.voice.github {
+		r.voice.insist(text)
+		return
+	}
 	_ = guarded(func() { r.titled(title).Errorf("%s", text) })
 }
 

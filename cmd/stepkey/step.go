@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -17,6 +18,9 @@ type step struct {
 	http  *http.Client
 	now   func() time.Time
 	waits waits
+	// source is where ID tokens come from. nil: an action's, the runner's service.
+	source source
+	minted sync.Map // SHA-256 of the tokens without a jti that were used
 }
 
 // waits bound everything that waits.
@@ -29,6 +33,8 @@ type waits struct {
 	endTry     time.Duration
 	endAll     time.Duration // until a revocation is given up
 	grace      time.Duration // for the last calls after a signal: the runner kills 10 s after the first
+	killAfter  time.Duration // from exec's second signal to the end of its command
+	groupEnd   time.Duration // for what the command left running, to end when it is told to
 }
 
 func standardWaits() waits {
@@ -37,7 +43,7 @@ func standardWaits() waits {
 		idTokenTry: 10 * time.Second, idTokenAll: 60 * time.Second,
 		tokenTry: 40 * time.Second, mainAll: 2 * time.Minute,
 		endTry: 15 * time.Second, endAll: 30 * time.Second,
-		grace: 4500 * time.Millisecond,
+		grace: 4500 * time.Millisecond, killAfter: time.Second, groupEnd: 500 * time.Millisecond,
 	}
 }
 
@@ -83,7 +89,9 @@ func (s *step) endJob(ctx context.Context, c *client.Client, audience, task stri
 		if err != nil {
 			return client.Revocation{}, err
 		}
-		return c.RevokeJob(ctx, subject, task)
+		ended, err := c.RevokeJob(ctx, subject, task)
+		s.sent(subject, err)
+		return ended, err
 	})
 }
 

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 			runner: newRunner(os.Getenv, os.Stdout), http: &http.Client{}, now: storyTime, waits: storyWaits(),
 		}, os.Stderr))
 	}
-	testscript.Main(m, map[string]func(){"stepkey": start, "main": start, "post": start})
+	testscript.Main(m, map[string]func(){"stepkey": start, "main": start, "post": start, "ci-program": ciProgram})
 }
 
 // storyBegins is when main runs.
@@ -52,10 +52,17 @@ func TestStories(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               beginStory,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exchange": exchangeCommand,
-			"idtoken":  idTokenCommand,
-			"runner":   runnerCommand,
-			"signal":   signalCommand,
+			"exchange":  exchangeCommand,
+			"idtoken":   idTokenCommand,
+			"mint":      mintCommand,
+			"program":   programCommand,
+			"exits":     exitsCommand,
+			"mode":      modeCommand,
+			"elsewhere": func(ts *testscript.TestScript, _ bool, _ []string) { elsewhere(ts) },
+			"runner":    runnerCommand,
+			"living":    livingCommand,
+			"until":     untilCommand,
+			"signal":    signalCommand,
 		},
 	})
 }
@@ -89,8 +96,10 @@ func world(ts *testscript.TestScript) *theWorld { return ts.Value(worldKey{}).(*
 //	exchange token|revoke STATUS FILE ["Header: value"]   the next answer of that endpoint
 //	exchange token|revoke drop|hang                       hang up, or wait until the caller does
 //	exchange await token|revoke                           until such a request is being answered
-//	exchange down                                         hang up on everyone
+//	exchange forget                                       the requests that came before, for await
+//	exchange down, exchange up                            hang up on everyone, and no more
 //	exchange log                                          what was asked since the last time, to stdout
+//	exchange audiences                                    for whom ID tokens were asked for since the last time
 func exchangeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	w := world(ts)
 	switch {
@@ -98,8 +107,19 @@ func exchangeCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: exchange token|revoke|await|down|log")
 	case args[0] == "down":
 		w.shut.Store(true)
+		w.server.CloseClientConnections()
+	case args[0] == "forget":
+		for _, arrived := range w.arrivals {
+			for len(arrived) > 0 {
+				<-arrived
+			}
+		}
+	case args[0] == "up":
+		w.shut.Store(false)
 	case args[0] == "log":
 		_, _ = ts.Stdout().Write([]byte(w.takeLog()))
+	case args[0] == "audiences":
+		_, _ = ts.Stdout().Write([]byte(w.takeMinted()))
 	case args[0] == "await" && len(args) == 2:
 		select {
 		case <-w.arrivals["/"+args[1]]:
@@ -141,6 +161,8 @@ func idTokenCommand(ts *testscript.TestScript, neg bool, args []string) {
 //	runner state              sets STATE_ variables for post
 //	runner outputs|env|state  and prints what the command file holds
 //	runner log                prints the last command's log as people see it: masked, without the masking
+//	runner hides-in-stderr SECRET  the same of what the last command said on stderr
+//	runner masks SECRET            fails if the last command did not have it masked
 //	runner hides SECRET FILE… fails if the log as people see it, or a file, shows the secret
 func runnerCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
@@ -152,6 +174,14 @@ func runnerCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv("INPUT_"+strings.ToUpper(args[1]), ts.ReadFile(args[2]))
 	case "log":
 		_, _ = ts.Stdout().Write([]byte(strings.ReplaceAll(masked(ts), world(ts).server.URL, "EXCHANGE")))
+	case "hides-in-stderr":
+		if seen := asSeen(ts.ReadFile("stderr")); strings.Contains(seen, args[1]) {
+			ts.Fatalf("the log shows %s:\n%s", args[1], seen)
+		}
+	case "masks": // on either stream, of the last command
+		if mask := "::add-mask::" + args[1] + "\n"; !strings.Contains(ts.ReadFile("stderr")+ts.ReadFile("stdout"), mask) {
+			ts.Fatalf("the runner was not told to mask %s", args[1])
+		}
 	case "hides":
 		if strings.Contains(masked(ts), args[1]) {
 			ts.Fatalf("the log shows %s:\n%s", args[1], masked(ts))
@@ -232,10 +262,13 @@ func readCommandFile(text string) ([][2]string, error) {
 
 // signalCommand sends a signal to the one background process: signal TERM.
 func signalCommand(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}
+	signals := map[string]os.Signal{
+		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
+		"USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH, "TSTP": syscall.SIGTSTP, "CONT": syscall.SIGCONT,
+	}
 	running := ts.BackgroundCmds()
 	if neg || len(args) != 1 || signals[args[0]] == nil || len(running) != 1 {
-		ts.Fatalf("usage: signal INT|TERM|HUP, with one process in the background")
+		ts.Fatalf("usage: signal INT|TERM|…, with one process in the background")
 	}
 	ts.Check(running[0].Process.Signal(signals[args[0]]))
 }

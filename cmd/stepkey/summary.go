@@ -26,6 +26,17 @@ func grantTable(g *client.Grant) string {
 	return b.String()
 }
 
+// endTable is the summary's page on how leases ended: of each its id, and what became
+// of it.
+func endTable(title string, leases [][2]string) string {
+	var b strings.Builder
+	b.WriteString("### Stepkey: " + cell(title) + "\n\n| Lease | How it ended |\n|---|---|\n")
+	for _, row := range leases {
+		fmt.Fprintf(&b, "| %s | %s |\n", cell(row[0]), cell(row[1]))
+	}
+	return b.String()
+}
+
 // ending says how a lease will end: "revoked" only where that is possible.
 func ending(g *client.Grant) string {
 	if !g.Revocable {

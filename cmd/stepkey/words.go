@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/client"
@@ -24,16 +26,32 @@ func explain(err error) *trouble {
 		return explainRefusal(refused)
 	}
 	if none, ok := errors.AsType[*client.Unreachable](err); ok {
-		why := none.Err.Error()
-		if errors.Is(none.Err, context.DeadlineExceeded) {
-			why = "it did not answer in time"
-		}
-		return &trouble{"exchange not reached", fmt.Sprintf("no answer from the exchange at %s: %s. Look whether the URL is right, whether the exchange is up, and whether this runner can reach it (proxy, firewall, certificate authority)", none.Exchange, why)}
+		return explainSilence(none)
 	}
 	if bad, ok := errors.AsType[*client.BadAnswer](err); ok {
 		return &trouble{"not an exchange", fmt.Sprintf("%v. Look whether the input `exchange` names an exchange of a version that fits this action", bad)}
 	}
 	return &trouble{"failed", err.Error()}
+}
+
+// explainSilence names the place to look at where the error gives it away.
+func explainSilence(none *client.Unreachable) *trouble {
+	why := none.Err.Error()
+	todo := "Look whether the URL is right, whether the exchange is up, and whether this runner can reach it (proxy, firewall, certificate authority)"
+	_, stranger := errors.AsType[x509.UnknownAuthorityError](none.Err)
+	_, otherHost := errors.AsType[x509.HostnameError](none.Err)
+	_, noName := errors.AsType[*net.DNSError](none.Err)
+	switch {
+	case errors.Is(none.Err, context.DeadlineExceeded):
+		why = "it did not answer in time"
+	case stranger:
+		todo = "Its certificate is from an authority that is not known here. If your network has its own, have the variable SSL_CERT_FILE name its certificate, in a file of the workspace or of RUNNER_TEMP, where this action's container sees it"
+	case otherHost:
+		todo = "What answers there has the certificate of another host: look whether the URL is right, and whether a proxy stands between"
+	case noName:
+		todo = "Look whether the host's name is right, and whether this runner needs a proxy (HTTPS_PROXY) to reach it"
+	}
+	return &trouble{"exchange not reached", fmt.Sprintf("no answer from the exchange at %s: %s. %s", none.Exchange, why, todo)}
 }
 
 // explainRefusal adds to the exchange's own words only what it cannot know: which

@@ -33,6 +33,9 @@ type theWorld struct {
 	issued  int
 	unspent map[string]string // ID token -> audience
 	keys    []string          // the holders' public keys, in the order that they came
+	bound   []string          // what tokens were bound to, in the order that it came
+	minted  []string          // the audiences that the service was asked for
+	living  living            // the credentials that were given and not taken back
 }
 
 // scripted is one answer: a status with a body, or something special.
@@ -55,7 +58,7 @@ const (
 func newWorld() *theWorld {
 	w := &theWorld{next: map[string][]scripted{}, unspent: map[string]string{}, arrivals: map[string]chan struct{}{}}
 	mux := http.NewServeMux()
-	for path, answer := range map[string]http.HandlerFunc{"/idtoken": w.idToken, "/token": w.token, "/revoke": w.revoke} {
+	for path, answer := range map[string]http.HandlerFunc{"/idtoken": w.idToken, "/token": w.token, "/revoke": w.revoke, "/introspect": w.introspect} {
 		w.arrivals[path] = make(chan struct{}, 100)
 		mux.HandleFunc(path, answer)
 	}
@@ -143,6 +146,7 @@ func (w *theWorld) idToken(rw http.ResponseWriter, r *http.Request) {
 	w.issued++
 	token := fmt.Sprintf("eyJh.%s.c2ln", base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "id-token-%d", w.issued)))
 	w.unspent[token] = audience
+	w.minted = append(w.minted, w.named(audience))
 	w.mu.Unlock()
 	body, _ := json.Marshal(map[string]string{"value": token})
 	s.answer(rw, r, string(body))
@@ -158,7 +162,49 @@ func (w *theWorld) spend(token string) (name string, err error) {
 	}
 	delete(w.unspent, token)
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
-	return string(payload) + " for " + strings.ReplaceAll(audience, w.server.URL, "EXCHANGE"), err
+	return tokenName(payload) + " for " + w.named(audience), err
+}
+
+// named writes an audience as stories do: EXCHANGE/bound/1 is bound to what the first
+// bound token was bound to.
+func (w *theWorld) named(audience string) string {
+	plain, binding, isBound := strings.Cut(strings.ReplaceAll(audience, w.server.URL, "EXCHANGE"), "/bound/")
+	if !isBound {
+		return plain
+	}
+	if !slices.Contains(w.bound, binding) {
+		w.bound = append(w.bound, binding)
+	}
+	return fmt.Sprintf("%s/bound/%d", plain, 1+slices.Index(w.bound, binding))
+}
+
+// takeMinted is what the service was asked for since the last time, a line each.
+func (w *theWorld) takeMinted() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer func() { w.minted = nil }()
+	return strings.Join(append(w.minted, ""), "\n")
+}
+
+// heldTo demands that a bound token is bound to the request that it came with and to the
+// key that was proven. One that is not bound at all is told in the log.
+func (w *theWorld) heldTo(name, holder string, r *http.Request) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var number, key int
+	plain, binding, isBound := strings.Cut(name, "/bound/")
+	if !isBound {
+		return name + ", not bound,", nil
+	}
+	if _, err := fmt.Sscanf(holder+" "+binding, "key-%d %d", &key, &number); err != nil {
+		return name, err
+	}
+	thumbprint := sha256.Sum256([]byte(w.keys[key-1])) // its members stand as RFC 7638 has them
+	want := client.Binding(base64.RawURLEncoding.EncodeToString(thumbprint[:]), r.PostFormValue("scope"), r.PostFormValue("authorization_details"))
+	if w.bound[number-1] != want {
+		return name, fmt.Errorf("the ID token is bound to another request")
+	}
+	return plain, nil
 }
 
 // holder numbers the keys that proofs are made with. Whether a signature
@@ -203,22 +249,31 @@ func (w *theWorld) token(rw http.ResponseWriter, r *http.Request) {
 		details = " " + d
 	}
 	holder, keyErr := w.holder(r)
+	name, boundErr := w.heldTo(name, holder, r)
 	s := w.noted("/token", "scope=%s with %s by %s%s", r.PostFormValue("scope"), name, holder, details)
-	if err != nil || keyErr != nil || r.PostFormValue("grant_type") != client.GrantTypeTokenExchange || r.PostFormValue("subject_token_type") != client.TokenTypeIDToken {
+	if err != nil || keyErr != nil || boundErr != nil || r.PostFormValue("grant_type") != client.GrantTypeTokenExchange || r.PostFormValue("subject_token_type") != client.TokenTypeIDToken {
 		s = scripted{status: http.StatusBadRequest, body: invalidGrant}
 	}
+	w.living.given(s)
 	s.answer(rw, r, standardGrant)
 }
 
 func (w *theWorld) revoke(rw http.ResponseWriter, r *http.Request) {
 	if r.PostFormValue("token_type_hint") != client.TokenTypeJob {
-		w.noted("/revoke", "lease token %s", r.PostFormValue("token")).answer(rw, r, standardRevocation)
+		s := w.noted("/revoke", "lease token %s", r.PostFormValue("token"))
+		w.living.takenBack(s, r.PostFormValue("token"))
+		s.answer(rw, r, standardRevocation)
 		return
 	}
 	name, err := w.spend(r.PostFormValue("token"))
-	s := w.noted("/revoke", "job of %s", name)
-	if err != nil {
+	what := "job of " + name
+	if id := r.PostFormValue("lease"); id != "" {
+		what = "lease " + id + " of the " + what
+	}
+	s := w.noted("/revoke", "%s", what)
+	if err != nil || strings.Contains(name, "/bound/") { // which is for one request of a credential
 		s = scripted{status: http.StatusBadRequest, body: invalidGrant}
 	}
+	w.living.takenBack(s, "")
 	s.answer(rw, r, standardRevocation)
 }

@@ -16,7 +16,7 @@ func TestStepkeysActionIsDescribedWholly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantInputs := map[string]string{"exchange": "", "task": "", "ttl": "", "audience": "", "inputs": "", "export-env": "false", "summary": "true"}
+	wantInputs := map[string]string{"exchange": "", "task": "", "lease": "", "ttl": "", "audience": "", "inputs": "", "export-env": "false", "summary": "true"}
 	inputs, _, err := a.inputs(nil, contexts{})
 	if diff := cmp.Diff(wantInputs, inputs); diff != "" || err != nil {
 		t.Errorf("inputs and defaults (-want +got), %v:\n%s", err, diff)
@@ -27,6 +27,9 @@ func TestStepkeysActionIsDescribedWholly(t *testing.T) {
 	for name, input := range a.Inputs {
 		if len(input.Description) < 40 {
 			t.Errorf("input %s: the description %q says too little", name, input.Description)
+		}
+		if input.Required { // of the three things that the action does, each needs others
+			t.Errorf("input %s is required", name)
 		}
 		if input.Required != strings.HasPrefix(input.Description, "Required.") {
 			t.Errorf("input %s: GitHub does not enforce required, so the description must say it too", name)
