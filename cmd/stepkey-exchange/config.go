@@ -43,6 +43,8 @@ type config struct {
 	now  func() time.Time // the clock of all that is opened from it
 	// withdrawn is lease.Store's, for backends that publish a list of them.
 	withdrawn func(ctx context.Context, backend string) ([]backend.LeaseID, error)
+	// usable looks into the store, for backends that are shown what they gave.
+	usable func(ctx context.Context, backend string, id backend.LeaseID) (bool, error)
 }
 
 type issuerConfig struct {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/lease"
 )
 
 // An answering backend answers more than leases on the public listener, to anybody.
@@ -31,6 +32,12 @@ func answers(backends map[string]backend.Backend) map[string]http.Handler {
 type listing interface {
 	// Refresh brings the list up to date with the store. Safe beside everything else.
 	Refresh(context.Context) error
+}
+
+// usableIn reports whether a backend's credential is good now, as the store knows it.
+func usableIn(ctx context.Context, store *lease.Store, of string, id backend.LeaseID, now func() time.Time) (bool, error) {
+	lives, err := store.LivesWhere(ctx, lease.Selector{Lease: id})
+	return err == nil && len(lives) == 1 && lives[0].Backend == of && lives[0].Usable(now()), err
 }
 
 // refreshEvery is how soon a list knows what another replica revoked.

@@ -9,6 +9,7 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
+	"github.com/stepkey/stepkey/exchange/backend/registry"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -20,6 +21,7 @@ var backends = map[string]kind{
 	"exec":     {openExec, scopeExec},
 	"github":   {openGitHub, scopeGitHub},
 	"postgres": {openPostgres, scopePostgres},
+	"registry": {openRegistry, scopeRegistry},
 	"ssh":      {openSSH, scopeSSH},
 	"vault":    {openVault, scopeVault},
 }
@@ -82,6 +84,33 @@ func scopePostgres(node yamlfile.Node) (policy.Scoper, error) {
 		return nil, err
 	}
 	return postgres.New(postgres.Options{Limits: limits})
+}
+
+func openRegistry(c config, node yamlfile.Node) (backend.Backend, error) {
+	var r registry.Config
+	if err := node.Decode(&r); err != nil {
+		return nil, err
+	}
+	for i, path := range r.Keys {
+		r.Keys[i] = c.beside(path)
+	}
+	return r.Open(c.now, func(ctx context.Context, id backend.LeaseID) (bool, error) { return c.usable(ctx, "registry", id) })
+}
+
+// scopeRegistry knows no registry and no repositories where no configuration is.
+func scopeRegistry(node yamlfile.Node) (policy.Scoper, error) {
+	var r registry.Config
+	if !node.Exists() {
+		return registry.New(registry.Options{}), nil
+	}
+	if err := node.Decode(&r); err != nil {
+		return nil, err
+	}
+	limits, err := r.Limits()
+	if err != nil {
+		return nil, err
+	}
+	return registry.New(registry.Options{Limits: limits}), nil
 }
 
 func openSSH(c config, node yamlfile.Node) (backend.Backend, error) {

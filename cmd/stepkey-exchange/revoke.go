@@ -83,6 +83,9 @@ func (c config) openToEnd(ctx context.Context) (*exchange.Exchange, *lease.Store
 		return nil, nil, err
 	}
 	c.withdrawn = store.Withdrawn
+	c.usable = func(ctx context.Context, of string, id backend.LeaseID) (bool, error) {
+		return usableIn(ctx, store, of, id, c.now)
+	}
 	backends, err := c.openBackends()
 	if err != nil {
 		return nil, nil, errors.Join(err, store.Close())

@@ -69,6 +69,9 @@ func open(ctx context.Context, c config, log *slog.Logger) (*service, error) {
 	}
 	var store *lease.Store // opened last; no backend asks it before it serves
 	c.withdrawn = func(ctx context.Context, of string) ([]backend.LeaseID, error) { return store.Withdrawn(ctx, of) }
+	c.usable = func(ctx context.Context, of string, id backend.LeaseID) (bool, error) {
+		return usableIn(ctx, store, of, id, c.now)
+	}
 	backends, err := c.openBackends()
 	if err != nil {
 		return nil, err

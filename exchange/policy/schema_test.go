@@ -21,6 +21,7 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
+	"github.com/stepkey/stepkey/exchange/backend/registry"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -34,6 +35,7 @@ func everyBackend() map[string]policy.Scoper {
 		"exec":     exec.New(exec.Options{}),
 		"github":   github.New(github.Options{Owner: "acme"}),
 		"postgres": knowsNothing(postgres.New(postgres.Options{})),
+		"registry": registry.New(registry.Options{}),
 		"ssh":      ssh.New(ssh.Options{}),
 		"vault":    vault.New(vault.Options{}),
 	}

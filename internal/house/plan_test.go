@@ -29,7 +29,7 @@ var rooms = map[string]room{
 	// Wiring: the only room that knows the backends by name.
 	"cmd/stepkey-exchange": {imports: []string{
 		"exchange", "exchange/identity", "exchange/policy", "exchange/lease", "exchange/backend", "exchange/audit",
-		"exchange/backend/exec", "exchange/backend/github", "exchange/backend/postgres", "exchange/backend/s3", "exchange/backend/ssh", "exchange/backend/vault",
+		"exchange/backend/exec", "exchange/backend/github", "exchange/backend/postgres", "exchange/backend/s3", "exchange/backend/registry", "exchange/backend/ssh", "exchange/backend/vault",
 		"exchange/githubapp", "exchange/server", "exchange/gateway", "exchange/console", "exchange/client",
 		"internal/secret", "internal/yamlfile",
 	}},
@@ -51,6 +51,7 @@ var rooms = map[string]room{
 	"exchange/backend/github":      {imports: []string{"exchange/backend", "exchange/githubapp", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/postgres":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/s3":          {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}, later: true},
+	"exchange/backend/registry":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/ssh":         {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/vault":       {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/githubapp":           {imports: []string{"internal/secret"}},
