@@ -43,7 +43,7 @@ func findProgram(args []string, path string) (invocation, error) {
 		if err == nil {
 			return invocation{at, args}, nil
 		}
-		if blocked, ok := errors.AsType[*unstartable](err); ok && blocked.code == exitNotExecutable && found == nil {
+		if info, statErr := os.Stat(at); statErr == nil && info.Mode().IsRegular() && found == nil {
 			found = err
 		}
 	}
@@ -151,6 +151,8 @@ func (c *child) endGroup(ch change, patience time.Duration) (syscall.WaitStatus,
 		ch.reaped = err == nil
 	}
 	const look = 2 * time.Millisecond
+	tick := time.NewTicker(look)
+	defer tick.Stop()
 	for waited := time.Duration(0); c.leftGroup(); waited += look {
 		if waited >= 2*patience { // dead, and not ours to collect; or not to be killed
 			break
@@ -158,7 +160,7 @@ func (c *child) endGroup(ch change, patience time.Duration) (syscall.WaitStatus,
 		if waited >= patience {
 			c.signal(syscall.SIGKILL)
 		}
-		<-time.After(look)
+		<-tick.C
 	}
 	return ch.status, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"slices"
 	"syscall"
 
@@ -90,15 +91,24 @@ func (t *terminal) pause(c *child, why syscall.Signal, signals <-chan os.Signal)
 	keyboard := why == syscall.SIGTTIN || why == syscall.SIGTTOU
 	t.wants = t.wants || keyboard
 	t.takeBack()
-	defer t.resume(c)
-	if keyboard && t.ours() || !canBeContinued() { // it was only kept out by us; or it would be for ever
+	if !canBeContinued() {
+		if !keyboard || t.ours() { // else it waits for what nobody can give it
+			t.resume(c)
+		}
 		return nil
 	}
-	// The rest of our job first: a pipeline's other ends, a script around us.
-	_ = syscall.Kill(0, syscall.SIGTSTP)
-	meanwhile, told := await(signals, syscall.SIGTSTP, syscall.SIGCONT)
-	if told == syscall.SIGCONT || keyboard && t.ours() { // we were brought to the front just now
-		return meanwhile
+	defer t.resume(c)
+	if keyboard && t.ours() { // it was only kept out by us
+		return nil
+	}
+	if !signal.Ignored(syscall.SIGTSTP) {
+		// The rest of our job first: a pipeline's other ends, a script around us.
+		_ = syscall.Kill(0, syscall.SIGTSTP)
+		var told os.Signal
+		meanwhile, told = await(signals, syscall.SIGTSTP, syscall.SIGCONT)
+		if told == syscall.SIGCONT || keyboard && t.ours() { // we were brought to the front just now
+			return meanwhile
+		}
 	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	more, _ := await(signals, syscall.SIGCONT)

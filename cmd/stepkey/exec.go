@@ -203,6 +203,7 @@ func (e *execution) run(signalled context.Context) (status syscall.WaitStatus, e
 	if tty != nil && (!tty.wants || !tty.ours()) {
 		front = nil
 	}
+	e.signals.jobControl()
 	c, err := startChild(e.command, environment(os.Environ(), without, given.variables), front)
 	if err != nil {
 		return 0, err
@@ -210,7 +211,7 @@ func (e *execution) run(signalled context.Context) (status syscall.WaitStatus, e
 	if front != nil {
 		tty.given = true
 	}
-	e.signals.jobControl()
+	e.signals.started()
 	noCore()
 	last := e.supervise(c, tty)
 	if err := given.drop(); err != nil { // before all else: what the command left running may read
@@ -275,7 +276,9 @@ func (e *execution) supervise(c *child, tty *terminal) change {
 			e.signals.forward(sig, c, tty)
 			e.headline(tty)
 			if e.signals.stops > 1 && kill == nil {
-				kill = time.After(e.waits.killAfter)
+				last := time.NewTimer(e.waits.killAfter)
+				defer last.Stop()
+				kill = last.C
 			}
 		case <-kill:
 			c.signal(syscall.SIGKILL)

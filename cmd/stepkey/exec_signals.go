@@ -37,11 +37,14 @@ func listen(ctx context.Context) (context.Context, *signals) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
 		for sig := range caught {
-			if slices.Contains(stopSignals, sig) {
-				s.told.CompareAndSwap(0, int32(sig.(syscall.Signal)))
+			if number, ok := sig.(syscall.Signal); ok && slices.Contains(stopSignals, sig) {
+				s.told.CompareAndSwap(0, int32(number)) //nolint:gosec // signals are small
 				cancel()
 			}
-			s.all <- sig
+			select {
+			case s.all <- sig:
+			default: // nobody passes signals on any more
+			}
 		}
 	}()
 	return ctx, s
@@ -50,10 +53,16 @@ func listen(ctx context.Context) (context.Context, *signals) {
 // first is the signal that told us to stop. Zero: none did.
 func (s *signals) first() syscall.Signal { return syscall.Signal(s.told.Load()) }
 
-// jobControl adds the signals that mean something only once there is a command. None of
-// it may be set before: commands inherit what is ignored.
+// jobControl adds the signals that mean something only once there is a command.
 func (s *signals) jobControl() {
-	signal.Notify(s.all, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH)
+	signal.Notify(s.all, syscall.SIGCONT, syscall.SIGWINCH)
+	if !signal.Ignored(syscall.SIGTSTP) {
+		signal.Notify(s.all, syscall.SIGTSTP)
+	}
+}
+
+// started: there is a command, which would have inherited what is ignored.
+func (s *signals) started() {
 	signal.Ignore(syscall.SIGTTOU) // we take the foreground back from the background
 }
 
@@ -61,7 +70,9 @@ func (s *signals) forward(sig os.Signal, c *child, tty *terminal) {
 	if sig == syscall.SIGCONT {
 		tty.give(c.pid)
 	}
-	c.signal(sig.(syscall.Signal))
+	if number, ok := sig.(syscall.Signal); ok {
+		c.signal(number)
+	}
 	if !slices.Contains(stopSignals, sig) {
 		return
 	}
@@ -78,5 +89,5 @@ func (s *signals) passOn(status syscall.WaitStatus) {
 	}
 	signal.Reset(syscall.SIGINT)
 	_ = syscall.Kill(0, syscall.SIGINT)
-	<-time.After(time.Second) // it is on its way
+	<-time.NewTimer(time.Second).C // it is on its way
 }
