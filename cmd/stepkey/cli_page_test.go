@@ -26,7 +26,10 @@ type pageReader struct {
 	*testing.T
 	world *theWorld
 	dir   string
+	said  string // by the last command, on stderr
 }
+
+var took = regexp.MustCompile(`in \d+ ms`)
 
 func TestThePageOfTheCommandLineWorksAsWritten(t *testing.T) {
 	for _, needed := range []string{"bash", "cat"} {
@@ -51,6 +54,10 @@ func TestThePageOfTheCommandLineWorksAsWritten(t *testing.T) {
 		case "json":
 			if last != block[2] {
 				t.Errorf("the page shows\n%s\nand the command before prints\n%s", block[2], last)
+			}
+		case "text":
+			if said := took.ReplaceAllString(p.said, "in 1 ms"); said != block[2] {
+				t.Errorf("the page shows\n%s\nand the command before says\n%s", block[2], said)
 			}
 		case "yaml":
 			p.follow(strings.ReplaceAll(block[2], pageExchange, p.world.server.URL))
@@ -113,6 +120,7 @@ func (p *pageReader) run(script string, env ...string) (stdout string) {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
+	p.said = stderr.String()
 	if err != nil {
 		p.Errorf("%s: %v\n%s", script, err, &stderr)
 	}
