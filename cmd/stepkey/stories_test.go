@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,12 +19,26 @@ import (
 // against an exchange and an ID-token service on loopback that live in this one.
 
 func TestMain(m *testing.M) {
+	if strings.HasSuffix(os.Args[0], ".test") {
+		heedSignals()
+	}
 	start := func() {
 		os.Exit(run(os.Args, &step{
 			runner: newRunner(os.Getenv, os.Stdout), http: &http.Client{}, now: storyTime, waits: storyWaits(),
 		}, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){"stepkey": start, "main": start, "post": start, "ci-program": ciProgram})
+}
+
+// heedSignals has what the tests start take signals as usual, where the tests themselves
+// run with some of them ignored: started by nohup, or in the background of a shell. What
+// is ignored stays ignored in the program, as it should, and in all that is started.
+func heedSignals() {
+	for _, sig := range stopSignals {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 }
 
 // storyBegins is when main runs.
