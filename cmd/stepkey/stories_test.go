@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,11 @@ func storyWaits() waits {
 }
 
 func TestStories(t *testing.T) {
+	for _, program := range []string{"bash", "fish", "groff", "zsh"} { // cli-shells leaves out what is not there
+		if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") != "" {
+			t.Errorf("the stories need %s: %v", program, err)
+		}
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "../../testdata/stepkey",
 		RequireExplicitExec: true,
