@@ -2,7 +2,6 @@ package exec
 
 import (
 	"cmp"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -21,15 +20,11 @@ type block struct {
 	Parameters yamlfile.Node `yaml:"parameters"`
 }
 
-// reader collects the faults of one block, so that its writer sees all at once.
+// reader reads one block.
 type reader struct {
-	node   backend.Block
-	block  block
-	faults []error
-}
-
-func (r *reader) refuse(at yamlfile.Node, format string, args ...any) {
-	r.faults = append(r.faults, at.Errorf(format, args...))
+	yamlfile.Collector
+	node  backend.Block
+	block block
 }
 
 // Scope reads a task's block; see block for its keys.
@@ -47,49 +42,28 @@ func (b *Backend) Scope(node backend.Block) (backend.Scope, error) {
 		s.about, s.expires = p.about, !p.revocable
 	}
 	if at := r.block.Parameters; at.Exists() && !at.IsMapping() {
-		r.refuse(at, "want the program's parameters, as {area: reports}")
-	} else if len(r.faults) == 0 {
+		r.Refuse(at, "want the program's parameters, as {area: reports}")
+	} else if !r.Any() {
 		r.parameters(p, s.parameters)
 	}
-	if len(r.faults) > 0 {
-		return nil, r.inFileOrder()
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-func (r *reader) inFileOrder() error {
-	faults := yamlfile.Faults(errors.Join(r.faults...))
-	slices.SortStableFunc(faults, func(a, b *yamlfile.Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	all := make([]error, len(faults))
-	for i, fault := range faults {
-		all[i] = fault
-	}
-	return errors.Join(all...)
-}
-
-func (r *reader) text(at yamlfile.Node) (string, bool) {
-	var text string
-	if err := at.Decode(&text); err != nil {
-		r.faults = append(r.faults, err)
-		return "", false
-	}
-	return text, true
-}
-
 func (r *reader) program(known map[string]*program) string {
-	name, ok := r.text(r.block.Program)
+	name, ok := r.Text(r.block.Program)
 	switch _, there := known[name]; {
 	case !ok:
 	case !programName.MatchString(name):
-		r.refuse(r.block.Program, "%s; found %s", nameForm, yamlfile.Quote(name))
+		r.Refuse(r.block.Program, "%s; found %s", nameForm, yamlfile.Quote(name))
 	case known != nil && !there:
 		names := slices.Sorted(maps.Keys(known))
 		if near := yamlfile.Nearest(name, names); near != "" {
-			r.refuse(r.block.Program, "there is no program %s (did you mean %q?)", name, near)
+			r.Refuse(r.block.Program, "there is no program %s (did you mean %q?)", name, near)
 		} else {
-			r.refuse(r.block.Program, "there is no program %s in the configuration; there is: %s", name, strings.Join(names, ", "))
+			r.Refuse(r.block.Program, "there is no program %s in the configuration; there is: %s", name, strings.Join(names, ", "))
 		}
 	}
 	return name
@@ -100,7 +74,7 @@ func (r *reader) program(known map[string]*program) string {
 func (r *reader) parameters(p *program, into map[string]value) {
 	at := r.block.Parameters
 	if len(at.Keys()) > maxParameters {
-		r.refuse(at, "%d parameters are given; a program takes %d at most", len(at.Keys()), maxParameters)
+		r.Refuse(at, "%d parameters are given; a program takes %d at most", len(at.Keys()), maxParameters)
 		return
 	}
 	for _, name := range at.Keys() {
@@ -115,27 +89,27 @@ func (r *reader) parameters(p *program, into map[string]value) {
 		}
 		into[name] = r.value(one, f)
 	}
-	if p == nil || len(r.faults) > 0 { // what seems to be missing may be the one that is misspelt
+	if p == nil || r.Any() { // what seems to be missing may be the one that is misspelt
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.forms)) {
 		if _, given := into[name]; !given && !p.forms[name].optional && !at.Get(name).Exists() {
-			r.refuse(cmp.Or(at, r.node), "the program %s wants the parameter %s", p.name, name)
+			r.Refuse(cmp.Or(at, r.node), "the program %s wants the parameter %s", p.name, name)
 		}
 	}
 }
 
 func (r *reader) unknown(at yamlfile.Node, name string, p *program) {
 	if p == nil {
-		r.refuse(at, "%s; found %s", parameterForm, yamlfile.Quote(name))
+		r.Refuse(at, "%s; found %s", parameterForm, yamlfile.Quote(name))
 		return
 	}
 	names := slices.Sorted(maps.Keys(p.forms))
 	if near := yamlfile.Nearest(name, names); near != "" {
-		r.refuse(at, "the program %s has no parameter %s (did you mean %q?)", p.name, yamlfile.Quote(name), near)
+		r.Refuse(at, "the program %s has no parameter %s (did you mean %q?)", p.name, yamlfile.Quote(name), near)
 		return
 	}
-	r.refuse(at, "the program %s has no parameter %s; it has: %s", p.name, yamlfile.Quote(name), strings.Join(names, ", "))
+	r.Refuse(at, "the program %s has no parameter %s; it has: %s", p.name, yamlfile.Quote(name), strings.Join(names, ", "))
 }
 
 func (r *reader) value(at yamlfile.Node, f form) value {
@@ -143,27 +117,27 @@ func (r *reader) value(at yamlfile.Node, f form) value {
 	items := []yamlfile.Node{at}
 	switch {
 	case f.list && !at.IsList():
-		r.refuse(at, "want a list, as [read]")
+		r.Refuse(at, "want a list, as [read]")
 		return v
 	case f.list:
 		items = at.Items()
 	}
 	switch {
 	case len(items) == 0:
-		r.refuse(at, "the list is empty; name something, or leave an optional parameter out")
+		r.Refuse(at, "the list is empty; name something, or leave an optional parameter out")
 	case len(items) > f.most && f.list:
-		r.refuse(items[f.most], "%d are named here; %d is the most", len(items), f.most)
+		r.Refuse(items[f.most], "%d are named here; %d is the most", len(items), f.most)
 		return v
 	}
 	for _, item := range items {
-		text, ok := r.text(item)
+		text, ok := r.Text(item)
 		if !ok {
 			continue
 		}
 		if why := f.badText(text); why != "" {
-			r.refuse(item, "the program is not given %s: %s", yamlfile.Quote(text), why)
+			r.Refuse(item, "the program is not given %s: %s", yamlfile.Quote(text), why)
 		} else if slices.Contains(v.texts, text) {
-			r.refuse(item, "%s is named twice", yamlfile.Quote(text))
+			r.Refuse(item, "%s is named twice", yamlfile.Quote(text))
 		}
 		v.texts = append(v.texts, text)
 	}

@@ -1,9 +1,6 @@
 package github
 
 import (
-	"cmp"
-	"errors"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -26,15 +23,11 @@ type block struct {
 	Permissions  map[string]yamlfile.Node `yaml:"permissions,required"`
 }
 
-// reader collects the faults of one block, so that its writer sees all at once.
+// reader reads one block.
 type reader struct {
-	node   backend.Block
-	block  block
-	faults []error
-}
-
-func (r *reader) refuse(at yamlfile.Node, format string, args ...any) {
-	r.faults = append(r.faults, at.Errorf(format, args...))
+	yamlfile.Collector
+	node  backend.Block
+	block block
 }
 
 // Scope reads a task's block; see block for its keys. repository_ids are
@@ -50,22 +43,10 @@ func (b *Backend) Scope(node backend.Block) (backend.Scope, error) {
 	}
 	s := &scope{owner: r.owner(b.owner), permissions: r.permissions()}
 	s.repositories = r.repositories(s.owner)
-	if len(r.faults) > 0 {
-		return nil, r.inFileOrder()
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return s, nil
-}
-
-func (r *reader) inFileOrder() error {
-	faults := yamlfile.Faults(errors.Join(r.faults...))
-	slices.SortStableFunc(faults, func(a, b *yamlfile.Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	all := make([]error, len(faults))
-	for i, fault := range faults {
-		all[i] = fault
-	}
-	return errors.Join(all...)
 }
 
 func (r *reader) owner(otherwise string) string {
@@ -73,9 +54,9 @@ func (r *reader) owner(otherwise string) string {
 	if !at.Exists() {
 		return otherwise
 	}
-	owner, ok := r.text(at)
+	owner, ok := r.Text(at)
 	if ok && !githubapp.ValidOwner(owner) {
-		r.refuse(at, "want the login of one organization or user, as acme; found %s", yamlfile.Quote(owner))
+		r.Refuse(at, "want the login of one organization or user, as acme; found %s", yamlfile.Quote(owner))
 	}
 	return owner
 }
@@ -83,7 +64,7 @@ func (r *reader) owner(otherwise string) string {
 func (r *reader) permissions() map[string]string {
 	at := r.node.Get("permissions")
 	if len(at.Keys()) == 0 {
-		r.refuse(at, "no permission is named, and GitHub would give all that the App has; name what the task needs, as {contents: write}")
+		r.Refuse(at, "no permission is named, and GitHub would give all that the App has; name what the task needs, as {contents: write}")
 	}
 	asked := map[string]string{}
 	for _, name := range at.Keys() {
@@ -92,9 +73,9 @@ func (r *reader) permissions() map[string]string {
 			r.unknown(at.Key(name), name)
 			continue
 		}
-		level, ok := r.text(at.Get(name))
+		level, ok := r.Text(at.Get(name))
 		if ok && !known.takes(level) {
-			r.refuse(at.Get(name), "%s takes %s; found %s", name, strings.Join(strings.Fields(known.levels), " or "), yamlfile.Quote(level))
+			r.Refuse(at.Get(name), "%s takes %s; found %s", name, strings.Join(strings.Fields(known.levels), " or "), yamlfile.Quote(level))
 		}
 		asked[name] = level
 	}
@@ -103,10 +84,10 @@ func (r *reader) permissions() map[string]string {
 
 func (r *reader) unknown(at yamlfile.Node, name string) {
 	if near := nearestPermission(name); near != "" {
-		r.refuse(at, "GitHub Apps have no permission %s (did you mean %q?)", yamlfile.Quote(name), near)
+		r.Refuse(at, "GitHub Apps have no permission %s (did you mean %q?)", yamlfile.Quote(name), near)
 		return
 	}
-	r.refuse(at, "GitHub Apps have no permission %s; GitHub lists them under \"Permissions required for GitHub Apps\"", yamlfile.Quote(name))
+	r.Refuse(at, "GitHub Apps have no permission %s; GitHub lists them under \"Permissions required for GitHub Apps\"", yamlfile.Quote(name))
 }
 
 func (r *reader) repositories(owner string) []repository {
@@ -115,13 +96,13 @@ func (r *reader) repositories(owner string) []repository {
 	case len(names) != len(r.block.Repositories) || len(ids) != len(r.block.IDs):
 		// told already
 	case len(names)+len(ids) == 0:
-		r.refuse(r.node, "no repository is named, and GitHub would give all of the installation; add repository_ids: [456789] or repositories: [widget]")
+		r.Refuse(r.node, "no repository is named, and GitHub would give all of the installation; add repository_ids: [456789] or repositories: [widget]")
 	case max(len(names), len(ids)) > githubapp.MaxRepositories:
-		r.refuse(r.node, "%d repositories are named; GitHub takes at most %d for one token", max(len(names), len(ids)), githubapp.MaxRepositories)
+		r.Refuse(r.node, "%d repositories are named; GitHub takes at most %d for one token", max(len(names), len(ids)), githubapp.MaxRepositories)
 	case len(ids) == 0 && owner == "" && !r.block.Owner.Exists():
-		r.refuse(r.node, "repositories are named without their owner; add owner: acme, or name them by repository_ids")
+		r.Refuse(r.node, "repositories are named without their owner; add owner: acme, or name them by repository_ids")
 	case len(ids) > 0 && len(names) > 0 && len(names) != len(ids):
-		r.refuse(r.node.Get("repositories"), "%d names stand beside %d repository_ids, which decide; give each id its name, in the same order, or leave the names out", len(names), len(ids))
+		r.Refuse(r.node.Get("repositories"), "%d names stand beside %d repository_ids, which decide; give each id its name, in the same order, or leave the names out", len(names), len(ids))
 	default:
 		return combine(owner, names, ids)
 	}
@@ -147,16 +128,16 @@ func (r *reader) names() []string {
 	var names []string
 	seen := map[string]bool{}
 	for _, at := range r.block.Repositories {
-		name, ok := r.text(at)
+		name, ok := r.Text(at)
 		if !ok {
 			continue
 		}
 		if owner, rest, slash := strings.Cut(name, "/"); slash && githubapp.ValidOwner(owner) && githubapp.ValidRepository(rest) {
-			r.refuse(at, "want the name alone, %s; the owner stands once, as owner: %s", yamlfile.Quote(rest), owner)
+			r.Refuse(at, "want the name alone, %s; the owner stands once, as owner: %s", yamlfile.Quote(rest), owner)
 		} else if !githubapp.ValidRepository(name) {
-			r.refuse(at, "want the name of one repository, as widget, without owner, wildcard or .git; found %s", yamlfile.Quote(name))
+			r.Refuse(at, "want the name of one repository, as widget, without owner, wildcard or .git; found %s", yamlfile.Quote(name))
 		} else if seen[strings.ToLower(name)] {
-			r.refuse(at, "the repository %s is named twice", name)
+			r.Refuse(at, "the repository %s is named twice", name)
 		}
 		seen[strings.ToLower(name)] = true
 		names = append(names, name)
@@ -173,7 +154,7 @@ func (r *reader) ids() []int64 {
 			continue
 		}
 		if seen[id] {
-			r.refuse(at, "the repository %d is named twice", id)
+			r.Refuse(at, "the repository %d is named twice", id)
 		}
 		seen[id] = true
 		ids = append(ids, id)
@@ -186,19 +167,19 @@ func (r *reader) ids() []int64 {
 func (r *reader) id(at yamlfile.Node) (int64, bool) {
 	var id int64
 	if at.Decode(&id) != nil {
-		text, ok := r.text(at)
+		text, ok := r.Text(at)
 		if !ok {
 			return 0, false
 		}
 		parsed, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || strconv.FormatInt(parsed, 10) != text {
-			r.refuse(at, "want the numeric id of a repository, as 456789; found %s", yamlfile.Quote(text))
+			r.Refuse(at, "want the numeric id of a repository, as 456789; found %s", yamlfile.Quote(text))
 			return 0, false
 		}
 		id = parsed
 	}
 	if id <= 0 {
-		r.refuse(at, "want the numeric id of a repository, a positive number; found %d", id)
+		r.Refuse(at, "want the numeric id of a repository, a positive number; found %d", id)
 		return 0, false
 	}
 	return id, true
@@ -207,7 +188,7 @@ func (r *reader) id(at yamlfile.Node) (int64, bool) {
 func (r *reader) text(at yamlfile.Node) (string, bool) {
 	var text string
 	if err := at.Decode(&text); err != nil {
-		r.faults = append(r.faults, err)
+		r.Add(err)
 		return "", false
 	}
 	return text, true

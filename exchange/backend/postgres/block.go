@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 	"strings"
 
@@ -43,16 +42,12 @@ const (
 	everything         = "all" // as a text and not in a list, where it is a name
 )
 
-// reader collects the faults of one block, so that its writer sees all at once.
+// reader reads one block.
 type reader struct {
+	yamlfile.Collector
 	node   backend.Block
 	block  block
 	limits Limits
-	faults []error
-}
-
-func (r *reader) refuse(at yamlfile.Node, format string, args ...any) {
-	r.faults = append(r.faults, at.Errorf(format, args...))
 }
 
 // Scope reads a task's block; see block for its keys.
@@ -67,49 +62,28 @@ func (b *Backend) Scope(node backend.Block) (backend.Scope, error) {
 	s := &scope{database: r.database(), connections: r.connections()}
 	switch role, grants := r.block.Role.Exists(), node.Get("grants").Exists(); {
 	case role && grants:
-		r.refuse(node.Key("grants"), "give either role or grants: a role brings its own privileges")
+		r.Refuse(node.Key("grants"), "give either role or grants: a role brings its own privileges")
 	case role:
 		s.role = r.role()
 	case len(r.block.Grants) == 0:
-		r.refuse(node, "nothing is granted, so nothing could be done; add grants: [{schema: public, tables: [orders], privileges: [select]}], or role: and one of the configuration's")
+		r.Refuse(node, "nothing is granted, so nothing could be done; add grants: [{schema: public, tables: [orders], privileges: [select]}], or role: and one of the configuration's")
 	default:
 		s.grants = r.grants()
 	}
-	if len(r.faults) > 0 {
-		return nil, r.inFileOrder()
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-func (r *reader) inFileOrder() error {
-	faults := yamlfile.Faults(errors.Join(r.faults...))
-	slices.SortStableFunc(faults, func(a, b *yamlfile.Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	all := make([]error, len(faults))
-	for i, fault := range faults {
-		all[i] = fault
-	}
-	return errors.Join(all...)
-}
-
 // name reads a name that fault has nothing against.
 func (r *reader) name(at yamlfile.Node, what string, fault func(string) string) (string, bool) {
-	text, ok := r.text(at)
+	text, ok := r.Text(at)
 	if !ok {
 		return "", false
 	}
 	if why := fault(text); why != "" {
-		r.refuse(at, "%s cannot be the name of a %s here: %s", yamlfile.Quote(text), what, why)
-		return "", false
-	}
-	return text, true
-}
-
-func (r *reader) text(at yamlfile.Node) (string, bool) {
-	var text string
-	if err := at.Decode(&text); err != nil {
-		r.faults = append(r.faults, err)
+		r.Refuse(at, "%s cannot be the name of a %s here: %s", yamlfile.Quote(text), what, why)
 		return "", false
 	}
 	return text, true
@@ -118,7 +92,7 @@ func (r *reader) text(at yamlfile.Node) (string, bool) {
 func (r *reader) database() string {
 	name, ok := r.name(r.block.Database, "database", nameFault)
 	if ok && r.limits.Databases != nil && !slices.Contains(r.limits.Databases, name) {
-		r.refuse(r.block.Database, "the database %s is not one of the configuration's, which are: %s", yamlfile.Quote(name), listed(r.limits.Databases))
+		r.Refuse(r.block.Database, "the database %s is not one of the configuration's, which are: %s", yamlfile.Quote(name), listed(r.limits.Databases))
 	}
 	return name
 }
@@ -126,7 +100,7 @@ func (r *reader) database() string {
 func (r *reader) role() string {
 	name, ok := r.name(r.block.Role, "role", roleFault)
 	if ok && r.limits.Roles != nil && !slices.Contains(r.limits.Roles, name) {
-		r.refuse(r.block.Role, "the role %s is not one that tasks may have; the configuration lists: %s", yamlfile.Quote(name), listed(r.limits.Roles))
+		r.Refuse(r.block.Role, "the role %s is not one that tasks may have; the configuration lists: %s", yamlfile.Quote(name), listed(r.limits.Roles))
 	}
 	return name
 }
@@ -149,16 +123,16 @@ func (r *reader) connections() int {
 	}
 	var number int
 	if err := at.Decode(&number); err != nil {
-		r.faults = append(r.faults, err)
+		r.Add(err)
 	} else if number < 1 || number > maxConnections {
-		r.refuse(at, "want how many connections there may be at the same time, 1 to %d; found %d", maxConnections, number)
+		r.Refuse(at, "want how many connections there may be at the same time, 1 to %d; found %d", maxConnections, number)
 	}
 	return number
 }
 
 func (r *reader) grants() []grant {
 	if len(r.block.Grants) > maxGrants {
-		r.refuse(r.block.Grants[maxGrants], "%d grants are given; a task takes %d at most, so make a role that holds them", len(r.block.Grants), maxGrants)
+		r.Refuse(r.block.Grants[maxGrants], "%d grants are given; a task takes %d at most, so make a role that holds them", len(r.block.Grants), maxGrants)
 		return nil
 	}
 	var all []grant
@@ -174,18 +148,18 @@ func (r *reader) grants() []grant {
 func (r *reader) grant(at yamlfile.Node) []grant {
 	var b grantBlock
 	if err := at.Decode(&b); err != nil {
-		r.faults = append(r.faults, err)
+		r.Add(err)
 		return nil
 	}
 	of, objects := tables, b.Tables
 	switch {
 	case b.Tables.Exists() && b.Sequences.Exists():
-		r.refuse(at.Key("sequences"), "give tables and sequences in a grant each: they have privileges of their own")
+		r.Refuse(at.Key("sequences"), "give tables and sequences in a grant each: they have privileges of their own")
 		return nil
 	case b.Sequences.Exists():
 		of, objects = sequences, b.Sequences
 	case !b.Tables.Exists():
-		r.refuse(at, "name what is granted, as tables: [orders], or tables: all for all that are in the schema then")
+		r.Refuse(at, "name what is granted, as tables: [orders], or tables: all for all that are in the schema then")
 		return nil
 	}
 	schema, ok := r.name(b.Schema, "schema", schemaFault)
@@ -205,9 +179,9 @@ func (r *reader) grant(at yamlfile.Node) []grant {
 func (r *reader) objects(at yamlfile.Node, of kind) []string {
 	what := strings.ToLower(string(of))
 	if !at.IsList() {
-		word, ok := r.text(at)
+		word, ok := r.Text(at)
 		if ok && word != everything {
-			r.refuse(at, "want a list of names, as [orders], or the word all; found %s", yamlfile.Quote(word))
+			r.Refuse(at, "want a list of names, as [orders], or the word all; found %s", yamlfile.Quote(word))
 			return nil
 		}
 		return []string{""}
@@ -215,16 +189,16 @@ func (r *reader) objects(at yamlfile.Node, of kind) []string {
 	items := at.Items()
 	switch {
 	case len(items) == 0:
-		r.refuse(at, "no %s is named; name those that the task needs", what)
+		r.Refuse(at, "no %s is named; name those that the task needs", what)
 	case len(items) > maxObjects:
-		r.refuse(items[maxObjects], "%d are named here; a grant takes %d at most, so make a role that holds them", len(items), maxObjects)
+		r.Refuse(items[maxObjects], "%d are named here; a grant takes %d at most, so make a role that holds them", len(items), maxObjects)
 		return nil
 	}
 	var names []string
 	for _, item := range items {
 		name, ok := r.name(item, what, nameFault)
 		if ok && slices.Contains(names, name) {
-			r.refuse(item, "the %s %s is named twice", what, yamlfile.Quote(name))
+			r.Refuse(item, "the %s %s is named twice", what, yamlfile.Quote(name))
 		}
 		if ok {
 			names = append(names, name)
@@ -236,15 +210,15 @@ func (r *reader) objects(at yamlfile.Node, of kind) []string {
 func (r *reader) privileges(grant yamlfile.Node, items []yamlfile.Node, of kind) []string {
 	known := privileges[of]
 	if len(items) == 0 {
-		r.refuse(grant.Get("privileges"), "no privilege is named; name those that the task needs, as [%s]", known[0])
+		r.Refuse(grant.Get("privileges"), "no privilege is named; name those that the task needs, as [%s]", known[0])
 	}
 	var can []string
 	for _, at := range items {
-		word, ok := r.text(at)
+		word, ok := r.Text(at)
 		switch {
 		case !ok:
 		case slices.Contains(can, word):
-			r.refuse(at, "%s is named twice", word)
+			r.Refuse(at, "%s is named twice", word)
 		case !slices.Contains(known, word):
 			r.unknownPrivilege(at, word, of)
 		default:
@@ -259,10 +233,10 @@ func (r *reader) unknownPrivilege(at yamlfile.Node, word string, of kind) {
 	known, what := privileges[of], strings.ToLower(string(of))
 	switch near := yamlfile.Nearest(word, known); {
 	case slices.Contains([]string{"all", "trigger", "references", "maintain"}, strings.ToLower(word)):
-		r.refuse(at, "%s is not given to tasks one by one: it reaches further than it says; give a role that has it", yamlfile.Quote(word))
+		r.Refuse(at, "%s is not given to tasks one by one: it reaches further than it says; give a role that has it", yamlfile.Quote(word))
 	case near != "":
-		r.refuse(at, "a %s has no privilege %s here (did you mean %q?)", what, yamlfile.Quote(word), near)
+		r.Refuse(at, "a %s has no privilege %s here (did you mean %q?)", what, yamlfile.Quote(word), near)
 	default:
-		r.refuse(at, "a %s has no privilege %s here; there is: %s", what, yamlfile.Quote(word), strings.Join(known, ", "))
+		r.Refuse(at, "a %s has no privilege %s here; there is: %s", what, yamlfile.Quote(word), strings.Join(known, ", "))
 	}
 }

@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"cmp"
-	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,16 +32,12 @@ var validName = regexp.MustCompile(`\A[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9
 
 const nameForm = "want a repository's whole name without registry, tag and digest, in lower case, as acme/widget"
 
-// reader collects the faults of one block, so that its writer sees all at once.
+// reader reads one block.
 type reader struct {
+	yamlfile.Collector
 	node   backend.Block
 	block  block
 	limits Limits
-	faults []error
-}
-
-func (r *reader) refuse(at yamlfile.Node, format string, args ...any) {
-	r.faults = append(r.faults, at.Errorf(format, args...))
 }
 
 // Scope reads a task's block; see block for its keys.
@@ -56,30 +50,18 @@ func (b *Backend) Scope(node backend.Block) (backend.Scope, error) {
 		return nil, err
 	}
 	s := &scope{registry: b.limits.Registry, service: b.limits.Service, grants: r.grants()}
-	if len(r.faults) > 0 {
-		return nil, r.inFileOrder()
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-func (r *reader) inFileOrder() error {
-	faults := yamlfile.Faults(errors.Join(r.faults...))
-	slices.SortStableFunc(faults, func(a, b *yamlfile.Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	all := make([]error, len(faults))
-	for i, fault := range faults {
-		all[i] = fault
-	}
-	return errors.Join(all...)
-}
-
 func (r *reader) grants() []grant {
 	if len(r.block.Repositories) == 0 {
-		r.refuse(r.node.Get("repositories"), "no repository is named, and there is no login for all; name those that the task works on, as [acme/widget]")
+		r.Refuse(r.node.Get("repositories"), "no repository is named, and there is no login for all; name those that the task works on, as [acme/widget]")
 	}
 	if list := r.node.Get("pull_from"); list.IsList() && len(r.block.PullFrom) == 0 {
-		r.refuse(list, "pull_from names no repository; name those that are only read, or leave it out")
+		r.Refuse(list, "pull_from names no repository; name those that are only read, or leave it out")
 	}
 	can, seen := r.actions(), []string{}
 	var all []grant
@@ -88,14 +70,14 @@ func (r *reader) grants() []grant {
 		can   []string
 	}{{r.block.Repositories, can}, {r.block.PullFrom, []string{"pull"}}} {
 		if len(of.names) > maxRepositories {
-			r.refuse(of.names[maxRepositories], "%d repositories are named here; a task takes %d at most", len(of.names), maxRepositories)
+			r.Refuse(of.names[maxRepositories], "%d repositories are named here; a task takes %d at most", len(of.names), maxRepositories)
 			return nil
 		}
 		for _, at := range of.names {
 			name, ok := r.repository(at)
 			switch {
 			case ok && slices.Contains(seen, name):
-				r.refuse(at, "the repository %s is named twice", name)
+				r.Refuse(at, "the repository %s is named twice", name)
 			case ok:
 				seen = append(seen, name)
 				all = append(all, grant{Name: name, Actions: of.can})
@@ -103,27 +85,18 @@ func (r *reader) grants() []grant {
 		}
 	}
 	if size := len(strings.Join(seen, "")); size > maxNames {
-		r.refuse(r.node, "the names of the repositories have %d characters together, which travel in every login; a task takes %d at most", size, maxNames)
+		r.Refuse(r.node, "the names of the repositories have %d characters together, which travel in every login; a task takes %d at most", size, maxNames)
 	}
 	slices.SortFunc(all, func(a, b grant) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
-func (r *reader) text(at yamlfile.Node) (string, bool) {
-	var text string
-	if err := at.Decode(&text); err != nil {
-		r.faults = append(r.faults, err)
-		return "", false
-	}
-	return text, true
-}
-
 func (r *reader) repository(at yamlfile.Node) (string, bool) {
-	name, ok := r.text(at)
+	name, ok := r.Text(at)
 	switch {
 	case !ok:
 	case len(name) > maxName, !validName.MatchString(name):
-		r.refuse(at, "%s; found %s", nameForm, yamlfile.Quote(name))
+		r.Refuse(at, "%s; found %s", nameForm, yamlfile.Quote(name))
 	case r.limits.allows(name):
 		return name, true
 	default:
@@ -134,31 +107,31 @@ func (r *reader) repository(at yamlfile.Node) (string, bool) {
 
 func (r *reader) notConfigured(at yamlfile.Node, name string) {
 	if near := yamlfile.Nearest(name, r.limits.Repositories); near != "" {
-		r.refuse(at, "the repository %s is not one of the configuration's (did you mean %q?)", name, near)
+		r.Refuse(at, "the repository %s is not one of the configuration's (did you mean %q?)", name, near)
 		return
 	}
-	r.refuse(at, "the repository %s is not one of the configuration's; add it under backends, registry, repositories", name)
+	r.Refuse(at, "the repository %s is not one of the configuration's; add it under backends, registry, repositories", name)
 }
 
 func (r *reader) actions() []string {
 	if len(r.block.Actions) == 0 {
-		r.refuse(r.node.Get("actions"), "no action is named; name what the task does, of %s", strings.Join(actions, ", "))
+		r.Refuse(r.node.Get("actions"), "no action is named; name what the task does, of %s", strings.Join(actions, ", "))
 	}
 	var all []string
 	for _, at := range r.block.Actions {
-		action, ok := r.text(at)
+		action, ok := r.Text(at)
 		switch {
 		case !ok:
 		case !slices.Contains(actions, action):
-			r.refuse(at, "want an action of %s; found %s", strings.Join(actions, ", "), yamlfile.Quote(action))
+			r.Refuse(at, "want an action of %s; found %s", strings.Join(actions, ", "), yamlfile.Quote(action))
 		case slices.Contains(all, action):
-			r.refuse(at, "the action %s is named twice", action)
+			r.Refuse(at, "the action %s is named twice", action)
 		default:
 			all = append(all, action)
 		}
 	}
 	if slices.Contains(all, "push") && !slices.Contains(all, "pull") {
-		r.refuse(r.node.Get("actions"), "push is named without pull, and the registry wants both of whoever pushes; write [pull, push]")
+		r.Refuse(r.node.Get("actions"), "push is named without pull, and the registry wants both of whoever pushes; write [pull, push]")
 	}
 	slices.Sort(all)
 	return all

@@ -1,8 +1,6 @@
 package ssh
 
 import (
-	"cmp"
-	"errors"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -37,16 +35,12 @@ const (
 	maxCommand    = 512
 )
 
-// reader collects the faults of one block, so that its writer sees all at once.
+// reader reads one block.
 type reader struct {
+	yamlfile.Collector
 	node   backend.Block
 	block  block
 	limits Limits
-	faults []error
-}
-
-func (r *reader) refuse(at yamlfile.Node, format string, args ...any) {
-	r.faults = append(r.faults, at.Errorf(format, args...))
 }
 
 // Scope reads a task's block; see block for its keys.
@@ -62,49 +56,28 @@ func (b *Backend) Scope(node backend.Block) (backend.Scope, error) {
 		principals: r.principals(), hosts: r.hosts(), command: r.command(),
 		sources: r.sources(), extensions: r.extensions(),
 	}
-	if len(r.faults) > 0 {
-		return nil, r.inFileOrder()
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return s, nil
-}
-
-func (r *reader) inFileOrder() error {
-	faults := yamlfile.Faults(errors.Join(r.faults...))
-	slices.SortStableFunc(faults, func(a, b *yamlfile.Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	all := make([]error, len(faults))
-	for i, fault := range faults {
-		all[i] = fault
-	}
-	return errors.Join(all...)
-}
-
-func (r *reader) text(at yamlfile.Node) (string, bool) {
-	var text string
-	if err := at.Decode(&text); err != nil {
-		r.faults = append(r.faults, err)
-		return "", false
-	}
-	return text, true
 }
 
 // list reads texts, each turned by one into what it means, at most most of them, none
 // twice. It returns them sorted.
 func (r *reader) list(items []yamlfile.Node, most int, one func(yamlfile.Node, string) (string, bool)) []string {
 	if len(items) > most {
-		r.refuse(items[most], "%d are named here; a task takes %d at most", len(items), most)
+		r.Refuse(items[most], "%d are named here; a task takes %d at most", len(items), most)
 		return nil
 	}
 	var all []string
 	for _, at := range items {
-		text, ok := r.text(at)
+		text, ok := r.Text(at)
 		if !ok {
 			continue
 		}
 		meant, ok := one(at, text)
 		if ok && slices.Contains(all, meant) {
-			r.refuse(at, "%s is named twice", yamlfile.Quote(text))
+			r.Refuse(at, "%s is named twice", yamlfile.Quote(text))
 		}
 		if ok {
 			all = append(all, meant)
@@ -116,15 +89,15 @@ func (r *reader) list(items []yamlfile.Node, most int, one func(yamlfile.Node, s
 
 func (r *reader) principals() []string {
 	if len(r.block.Principals) == 0 {
-		r.refuse(r.node.Get("principals"), "no principal is named, and some hosts take such a certificate for every user; name the one that logs in, as [deploy]")
+		r.Refuse(r.node.Get("principals"), "no principal is named, and some hosts take such a certificate for every user; name the one that logs in, as [deploy]")
 	}
 	return r.list(r.block.Principals, maxPrincipals, func(at yamlfile.Node, text string) (string, bool) {
 		switch {
 		case !validPrincipal.MatchString(text):
-			r.refuse(at, "%s; found %s", principalForm, yamlfile.Quote(text))
+			r.Refuse(at, "%s; found %s", principalForm, yamlfile.Quote(text))
 			return "", false
 		case r.limits.Principals != nil && !slices.Contains(r.limits.Principals, text):
-			r.refuse(at, "the principal %s is not one of the configuration's, which are: %s", text, strings.Join(r.limits.Principals, ", "))
+			r.Refuse(at, "the principal %s is not one of the configuration's, which are: %s", text, strings.Join(r.limits.Principals, ", "))
 			return "", false
 		}
 		return text, true
@@ -133,16 +106,16 @@ func (r *reader) principals() []string {
 
 func (r *reader) hosts() []string {
 	if len(r.block.Hosts) == 0 {
-		r.refuse(r.node.Get("hosts"), "no host is named, so that ssh would know none; name where to log in, as [web1.example.com]")
+		r.Refuse(r.node.Get("hosts"), "no host is named, so that ssh would know none; name where to log in, as [web1.example.com]")
 	}
 	return r.list(r.block.Hosts, maxHosts, func(at yamlfile.Node, text string) (string, bool) {
 		host, ok := parseHost(text)
 		if !ok {
-			r.refuse(at, "%s; found %s", hostForm, yamlfile.Quote(text))
+			r.Refuse(at, "%s; found %s", hostForm, yamlfile.Quote(text))
 			return "", false
 		}
 		if _, known := r.limits.Hosts[host]; r.limits.Hosts != nil && !known {
-			r.refuse(at, "the host %s has no keys in the configuration; add them under backends, ssh, hosts", host)
+			r.Refuse(at, "the host %s has no keys in the configuration; add them under backends, ssh, hosts", host)
 			return "", false
 		}
 		return host, true
@@ -159,13 +132,13 @@ func (r *reader) command() string {
 	if !at.Exists() {
 		return ""
 	}
-	text, ok := r.text(at)
+	text, ok := r.Text(at)
 	switch {
 	case !ok:
 	case len(text) > maxCommand:
-		r.refuse(at, "the command has %d characters; %d is the most, so put it into a program on the host", len(text), maxCommand)
+		r.Refuse(at, "the command has %d characters; %d is the most, so put it into a program on the host", len(text), maxCommand)
 	case !validCommand.MatchString(text):
-		r.refuse(at, "want a command that begins with its whole path, as /usr/local/bin/deploy, or internal-sftp, in one line of plain ASCII; found %s", yamlfile.Quote(text))
+		r.Refuse(at, "want a command that begins with its whole path, as /usr/local/bin/deploy, or internal-sftp, in one line of plain ASCII; found %s", yamlfile.Quote(text))
 	}
 	return text
 }
@@ -173,17 +146,17 @@ func (r *reader) command() string {
 func (r *reader) sources() []netip.Prefix {
 	at := r.node.Get("source_address")
 	if at.Exists() && len(r.block.Sources) == 0 {
-		r.refuse(at, "no address is named; name those that the logins come from, as [203.0.113.0/24], or leave the key out for all")
+		r.Refuse(at, "no address is named; name those that the logins come from, as [203.0.113.0/24], or leave the key out for all")
 	}
 	var all []netip.Prefix
 	r.list(r.block.Sources, maxSources, func(at yamlfile.Node, text string) (string, bool) {
 		prefix, why := parseSource(text)
 		if why != "" {
-			r.refuse(at, "%s; found %s", why, yamlfile.Quote(text))
+			r.Refuse(at, "%s; found %s", why, yamlfile.Quote(text))
 			return "", false
 		}
 		if i := slices.IndexFunc(all, func(p netip.Prefix) bool { return p.Overlaps(prefix) && p != prefix }); i >= 0 {
-			r.refuse(at, "%s and %s overlap; leave one out", prefix, all[i])
+			r.Refuse(at, "%s and %s overlap; leave one out", prefix, all[i])
 			return "", false
 		}
 		all = append(all, prefix)
@@ -233,9 +206,9 @@ func (r *reader) extensions() []string {
 		}
 		names := extensionNames()
 		if near := yamlfile.Nearest(text, names); near != "" {
-			r.refuse(at, "there is no extension %s (did you mean %q?)", yamlfile.Quote(text), near)
+			r.Refuse(at, "there is no extension %s (did you mean %q?)", yamlfile.Quote(text), near)
 		} else {
-			r.refuse(at, "there is no extension %s; there is: %s", yamlfile.Quote(text), strings.Join(names, ", "))
+			r.Refuse(at, "there is no extension %s; there is: %s", yamlfile.Quote(text), strings.Join(names, ", "))
 		}
 		return "", false
 	})

@@ -1,8 +1,6 @@
 package vault
 
 import (
-	"cmp"
-	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,16 +55,12 @@ func badPolicy(name string) string {
 	return neverPolicies[name]
 }
 
-// reader collects the faults of one block, so that its writer sees all at once.
+// reader reads one block.
 type reader struct {
+	yamlfile.Collector
 	node   backend.Block
 	block  block
 	limits Limits
-	faults []error
-}
-
-func (r *reader) refuse(at yamlfile.Node, format string, args ...any) {
-	r.faults = append(r.faults, at.Errorf(format, args...))
 }
 
 // Scope reads a task's block; see block for its keys.
@@ -79,51 +73,30 @@ func (b *Backend) Scope(node backend.Block) (backend.Scope, error) {
 		return nil, err
 	}
 	s := &scope{policies: r.policies(), role: r.role(), uses: r.uses()}
-	if len(r.faults) > 0 {
-		return nil, r.inFileOrder()
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return s, nil
-}
-
-func (r *reader) inFileOrder() error {
-	faults := yamlfile.Faults(errors.Join(r.faults...))
-	slices.SortStableFunc(faults, func(a, b *yamlfile.Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	all := make([]error, len(faults))
-	for i, fault := range faults {
-		all[i] = fault
-	}
-	return errors.Join(all...)
-}
-
-func (r *reader) text(at yamlfile.Node) (string, bool) {
-	var text string
-	if err := at.Decode(&text); err != nil {
-		r.faults = append(r.faults, err)
-		return "", false
-	}
-	return text, true
 }
 
 func (r *reader) policies() []string {
 	switch named := len(r.block.Policies); {
 	case named == 0:
-		r.refuse(r.node.Get("policies"), "no policy is named, and the server would give all that the exchange's own token has; name what the task needs, as [deploy-web]")
+		r.Refuse(r.node.Get("policies"), "no policy is named, and the server would give all that the exchange's own token has; name what the task needs, as [deploy-web]")
 	case named > maxPolicies:
-		r.refuse(r.block.Policies[maxPolicies], "%d policies are named; a task takes %d at most", named, maxPolicies)
+		r.Refuse(r.block.Policies[maxPolicies], "%d policies are named; a task takes %d at most", named, maxPolicies)
 		return nil
 	}
 	var all []string
 	for _, at := range r.block.Policies {
-		name, ok := r.text(at)
+		name, ok := r.Text(at)
 		if !ok {
 			continue
 		}
 		if why := badPolicy(name); why != "" {
-			r.refuse(at, "%s; found %s", why, yamlfile.Quote(name))
+			r.Refuse(at, "%s; found %s", why, yamlfile.Quote(name))
 		} else if slices.Contains(all, name) {
-			r.refuse(at, "the policy %s is named twice", name)
+			r.Refuse(at, "the policy %s is named twice", name)
 		} else if r.limits.Policies != nil && !slices.Contains(r.limits.Policies, name) {
 			r.notConfigured(at, "policy", name, r.limits.Policies)
 		}
@@ -135,27 +108,27 @@ func (r *reader) policies() []string {
 
 func (r *reader) notConfigured(at yamlfile.Node, what, name string, names []string) {
 	if near := yamlfile.Nearest(name, names); near != "" {
-		r.refuse(at, "the %s %s is not one of the configuration's (did you mean %q?)", what, name, near)
+		r.Refuse(at, "the %s %s is not one of the configuration's (did you mean %q?)", what, name, near)
 		return
 	}
-	r.refuse(at, "the %s %s is not one of the configuration's, which are: %s", what, name, strings.Join(names, ", "))
+	r.Refuse(at, "the %s %s is not one of the configuration's, which are: %s", what, name, strings.Join(names, ", "))
 }
 
 func (r *reader) role() string {
 	at := r.block.Role
 	if !at.Exists() {
 		if len(r.limits.Roles) > 0 {
-			r.refuse(r.node, "no role is named, and the configuration has tokens made by one; add role: %s", r.limits.Roles[0])
+			r.Refuse(r.node, "no role is named, and the configuration has tokens made by one; add role: %s", r.limits.Roles[0])
 		}
 		return ""
 	}
-	name, ok := r.text(at)
+	name, ok := r.Text(at)
 	switch {
 	case !ok:
 	case !validRole.MatchString(name):
-		r.refuse(at, "%s; found %s", roleForm, yamlfile.Quote(name))
+		r.Refuse(at, "%s; found %s", roleForm, yamlfile.Quote(name))
 	case r.limits.Roles != nil && len(r.limits.Roles) == 0:
-		r.refuse(at, "the configuration names no roles; leave role out, or add it under backends, vault, roles")
+		r.Refuse(at, "the configuration names no roles; leave role out, or add it under backends, vault, roles")
 	case r.limits.Roles != nil && !slices.Contains(r.limits.Roles, name):
 		r.notConfigured(at, "role", name, r.limits.Roles)
 	}
@@ -169,9 +142,9 @@ func (r *reader) uses() int {
 	}
 	var uses int
 	if err := at.Decode(&uses); err != nil {
-		r.faults = append(r.faults, err)
+		r.Add(err)
 	} else if uses < 1 || uses > maxUses {
-		r.refuse(at, "uses is %d; want 1 to %d, or leave it out for any number", uses, maxUses)
+		r.Refuse(at, "uses is %d; want 1 to %d, or leave it out for any number", uses, maxUses)
 	}
 	return uses
 }
