@@ -184,12 +184,3 @@ func (r *reader) id(at yamlfile.Node) (int64, bool) {
 	}
 	return id, true
 }
-
-func (r *reader) text(at yamlfile.Node) (string, bool) {
-	var text string
-	if err := at.Decode(&text); err != nil {
-		r.Add(err)
-		return "", false
-	}
-	return text, true
-}
