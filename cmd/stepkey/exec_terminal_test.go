@@ -241,7 +241,7 @@ func inShells(t *testing.T, story func(*screen)) {
 	for _, shell := range [][]string{{"sh", "-i"}, {"bash", "--norc", "--noprofile", "--noediting", "-i"}} {
 		t.Run(shell[0], func(t *testing.T) {
 			if _, err := exec.LookPath(shell[0]); err != nil {
-				t.Skipf("there is no %s here", shell[0])
+				skipOrFail(t, "there is no "+shell[0]+" here")
 			}
 			s := sitDown(t, shell[0], shell[1:]...)
 			s.sees("ready> ")

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,9 @@ func benchScene(b *testing.B) *scene {
 	b.Helper()
 	benchmarked.Store(true)
 	p, err := durable()
+	if err != nil && os.Getenv("CI") != "" {
+		b.Fatal(err)
+	}
 	if err != nil {
 		b.Skip(err)
 	}

@@ -1,7 +1,6 @@
 package registry_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -9,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -175,50 +174,11 @@ func TestAScopeOfAnotherRegistryIsNotCovered(t *testing.T) {
 	}
 }
 
-func schemaOf(t testing.TB) *jsonschema.Schema {
-	t.Helper()
-	text, err := json.Marshal(limited().BlockSchema())
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	compiler := jsonschema.NewCompiler()
-	if err := compiler.AddResource("block.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := compiler.Compile("block.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema
-}
-
 // An editor that refuses what the exchange takes is believed.
 func FuzzTheSchemaRefusesNothingThatIsTaken(f *testing.F) {
-	for _, block := range []string{
+	backendtest.FuzzSchema(f, registry.New(registry.Options{}),
 		`{"repositories":["acme/widget"],"actions":["pull","push"]}`, `{"repositories":["a","b/c.d_e--f"],"actions":["delete"],"pull_from":["x__y"]}`,
-	} {
-		f.Add([]byte(block))
-	}
-	schema, b := schemaOf(f), registry.New(registry.Options{})
-	f.Fuzz(func(t *testing.T, block []byte) {
-		root, err := yamlfile.ParseJSON("task.json", block)
-		if err != nil {
-			return
-		}
-		read, err := jsonschema.UnmarshalJSON(bytes.NewReader(block))
-		if err != nil {
-			return
-		}
-		if scope, err := b.Scope(root); err == nil {
-			if refused := schema.Validate(read); refused != nil {
-				t.Errorf("%s is taken as %s, and the schema says %v", block, scope, refused)
-			}
-		}
-	})
+	)
 }
 
 // It also takes expressions, and refuses what can never be.
@@ -228,19 +188,10 @@ func TestTheSchemaTakesExpressionsAndRefusesWhatCanNeverBe(t *testing.T) {
 			t.Errorf("the key %s has no words", key.Name)
 		}
 	}
-	schema := schemaOf(t)
-	for block, taken := range map[string]bool{
+	backendtest.SchemaTakes(t, limited(), map[string]bool{
 		`{"repositories":["acme/${claims.repository_id}"],"actions":["${inputs.action}"],"pull_from":["${inputs.base}"]}`: true,
 		`{"repositories":[],"actions":["pull"]}`: false, `{"repositories":["A"],"actions":["pull"]}`: false, `{"actions":["pull"]}`: false,
 		`{"repositories":["a"],"actions":["*"]}`: false, `{"repositories":["a"],"actions":["pull"],"tag":"v1"}`: false,
 		`{"repositories":["a:b"],"actions":["pull"]}`: false, `{"repositories":["a"],"actions":["pull","pull"]}`: false,
-	} {
-		read, err := jsonschema.UnmarshalJSON(bytes.NewReader([]byte(block)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := schema.Validate(read); (err == nil) != taken {
-			t.Errorf("%s: want taken: %t; %v", block, taken, err)
-		}
-	}
+	})
 }

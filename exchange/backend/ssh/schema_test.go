@@ -1,19 +1,18 @@
 package ssh_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"testing"
 
 	"github.com/goccy/go-yaml"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
+
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 )
 
 // An editor that refuses what the reader takes is believed; so it never does, and what
 // it can see of what the reader refuses it refuses, too.
 func TestTheSchemaTakesWhatTheReaderTakes(t *testing.T) {
-	schema := compiled(t)
+	schema := backendtest.CompiledSchema(t, anything())
 	takes := func(t interface{ Fatal(...any) }, block string) bool {
 		var value any
 		if err := yaml.Unmarshal([]byte(block), &value); err != nil {
@@ -40,27 +39,6 @@ func TestTheSchemaTakesWhatTheReaderTakes(t *testing.T) {
 			t.Errorf("the schema takes %s:\n%s", name, hostile[name])
 		}
 	}
-}
-
-func compiled(t *testing.T) *jsonschema.Schema {
-	t.Helper()
-	text, err := json.Marshal(anything().BlockSchema())
-	if err != nil {
-		t.Fatal(err)
-	}
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("block.json", document); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("block.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema
 }
 
 // A new key of the block without words for it would be offered without any.
