@@ -4,7 +4,7 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench fuzz image
+.PHONY: help demo build test servers lint bench fuzz image
 
 GO       ?= go
 DOCKER   ?= docker
@@ -29,6 +29,11 @@ test: ## vet, then every test with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TESTTIME) ./...
 	@echo "test: every package passed"
+
+# Servers that are in no Debian package, each from a module of its own. The tests that need
+# one skip without it. The first build takes minutes.
+servers: ## the real servers for tests that apt has not: bin/servers
+	CGO_ENABLED=0 $(GO) -C testdata/servers/minio build -o $(CURDIR)/bin/servers/minio github.com/minio/minio
 
 lint: ## golangci-lint, in the version of .ci/lint/go.mod; the first run builds it
 	$(lint) run ./...

@@ -39,7 +39,13 @@ type world struct {
 }
 
 // setting is what differs between stories.
-type setting struct{ ttl string }
+type setting struct {
+	ttl string
+	// backends are lines of the configuration beside github's, two spaces deep; tasks are
+	// task files by name, and files what the configuration names. Servers that a job and
+	// the exchange reach listen on the address that the function gets.
+	beside func(address string) (backends string, tasks, files map[string]string)
+}
 
 // everywhere tells one story twice: with processes on loopback, and with the images in
 // containers on a network of their own.
@@ -114,13 +120,25 @@ func begin(t *testing.T, s setting, address string) (*world, func(url, listen st
 	if s.ttl != "" {
 		task = replace(t, task, "ttl: 10m", "ttl: "+s.ttl)
 	}
+	var backends string
+	var tasks, besides map[string]string
+	if s.beside != nil {
+		backends, tasks, besides = s.beside(address)
+	}
 	return w, func(url, listen string) map[string][]byte {
 		host, _, _ := strings.Cut(listen, ":")
 		config := fmt.Sprintf("url: %s\nlisten: %s\nadmin: %s:0\ntasks: tasks\nowners: [\"123456\"]\n"+
 			"issuers:\n  github: {kind: github, url: %q, private_network: true}\n"+
 			"backends:\n  github: {api: %q, client_id: %s, private_key: app.pem, probe: true}\n",
 			url, listen, host, gh.IssuerURL(), api, app.ClientID)
-		return map[string][]byte{"stepkey.yaml": []byte(config), "app.pem": app.KeyPEM(), "ca.pem": certificate, "tasks/publish-release.yaml": []byte(task)}
+		files := map[string][]byte{"stepkey.yaml": []byte(config + backends), "app.pem": app.KeyPEM(), "ca.pem": certificate, "tasks/publish-release.yaml": []byte(task)}
+		for name, text := range tasks {
+			files["tasks/"+name] = []byte(text)
+		}
+		for name, text := range besides {
+			files[name] = []byte(text)
+		}
+		return files
 	}
 }
 
