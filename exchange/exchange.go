@@ -98,6 +98,7 @@ type Answer struct {
 	LeaseToken secret.String
 	Values     map[string]secret.String
 	Env        map[string]string // environment variable -> name of the value
+	Remains    string            // see backend.Terms
 }
 
 // Token trades a subject token for a credential. Errors are *Refused.
@@ -246,7 +247,8 @@ func (x *Exchange) activate(ctx context.Context, i lease.Intent, issued backend.
 	if err != nil {
 		return Answer{}, x.endFromMemory(ctx, i, issued, err)
 	}
-	return Answer{Lease: active, LeaseToken: token, Values: issued.Values, Env: issued.Env}, nil
+	remains := x.Backends[active.Backend].Terms(i.Order()).Remains
+	return Answer{Lease: active, LeaseToken: token, Values: issued.Values, Env: issued.Env, Remains: remains}, nil
 }
 
 // refuse writes down that and why somebody got no credential, and makes the error

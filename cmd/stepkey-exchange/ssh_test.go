@@ -83,6 +83,9 @@ func (y yard) lease(s signer) (*client.Grant, string) {
 	if err != nil {
 		y.Fatal(err)
 	}
+	if !grant.Revocable || grant.Remains != "a session that is open" {
+		y.Errorf("who asks is told revocable %t, and of what remains %q", grant.Revocable, grant.Remains)
+	}
 	dir := y.TempDir()
 	write(y.T, dir, "id-cert.pub", []byte(grant.Values["certificate"].Reveal()))
 	return grant, dir + "/id-cert.pub"

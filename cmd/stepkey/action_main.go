@@ -131,12 +131,16 @@ func (s *step) handOver(in inputs, g *client.Grant) error {
 	if err := s.maskGrant(g); err != nil {
 		return err
 	}
-	if err := s.saveAll([][2]string{
+	state := [][2]string{
 		{stateLeaseToken, g.LeaseToken.Reveal()}, {stateLeaseID, g.LeaseID},
 		{stateIssuedAt, s.now().UTC().Format(time.RFC3339Nano)},
 		{stateEndsAt, g.EndsAt.Format(time.RFC3339)}, {stateDiesAt, g.DiesAt.Format(time.RFC3339)},
 		{stateRevocable, strconv.FormatBool(g.Revocable)},
-	}); err != nil {
+	}
+	if g.Remains != "" {
+		state = append(state, [2]string{stateRemains, g.Remains})
+	}
+	if err := s.saveAll(state); err != nil {
 		return err
 	}
 	if err := fitting(in, g); err != nil {

@@ -85,7 +85,7 @@ func (s *step) fate(lease client.Ended, began time.Time) string {
 			return "had ended already: " + stateInWords(lease.State) + " at " + moment(over)
 		}
 		if lease.State == "revoked" {
-			return fmt.Sprintf("revoked in %d ms%s", now.Sub(began).Milliseconds(), lived(s.saved(stateIssuedAt), now))
+			return fmt.Sprintf("revoked in %d ms%s%s", now.Sub(began).Milliseconds(), lived(s.saved(stateIssuedAt), now), remaining(s.saved(stateRemains)))
 		}
 		return "had ended already: " + stateInWords(lease.State)
 	}

@@ -123,7 +123,7 @@ func (e *execution) outcomeOf(g *client.Grant, ended end) (text string, sure boo
 	}
 	switch state {
 	case "revoked":
-		return fmt.Sprintf("%srevoked in %d ms (lease %s)", name, ended.took.Milliseconds(), g.LeaseID), true
+		return fmt.Sprintf("%srevoked in %d ms%s (lease %s)", name, ended.took.Milliseconds(), remaining(g.Remains), g.LeaseID), true
 	case "", "expired", "failed":
 		return fmt.Sprintf("%shad ended already (lease %s)", name, g.LeaseID), true
 	}

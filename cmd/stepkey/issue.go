@@ -76,6 +76,7 @@ type issuedLease struct {
 	EndsAt     time.Time         `json:"ends_at"` // RFC 3339, UTC
 	DiesAt     time.Time         `json:"dies_at"`
 	Revocable  bool              `json:"revocable"`
+	Remains    string            `json:"remains,omitempty"` // what its end leaves of it, in words
 	Granted    string            `json:"granted"`
 	Kind       string            `json:"kind"`
 	Values     map[string]string `json:"values"`
@@ -234,7 +235,7 @@ func rendered(format string, g *client.Grant) ([]byte, error) {
 	}
 	return encodeJSON(issuedLease{
 		Task: g.Task, LeaseID: g.LeaseID, LeaseToken: g.LeaseToken.Reveal(), EndsAt: g.EndsAt, DiesAt: g.DiesAt,
-		Revocable: g.Revocable, Granted: g.Granted, Kind: g.Kind, Values: revealed(g.Values), Env: revealed(g.Env),
+		Revocable: g.Revocable, Remains: g.Remains, Granted: g.Granted, Kind: g.Kind, Values: revealed(g.Values), Env: revealed(g.Env),
 	})
 }
 

@@ -67,6 +67,7 @@ const (
 	stateEndsAt     = "ends_at"
 	stateDiesAt     = "dies_at"
 	stateRevocable  = "revocable"
+	stateRemains    = "remains"
 )
 
 // Stages of main: how far it got.

@@ -42,7 +42,15 @@ func ending(g *client.Grant) string {
 	if !g.Revocable {
 		return "cannot be revoked: expires at " + moment(g.DiesAt)
 	}
-	return "revoked when this job ends, or at that moment"
+	return "revoked when this job ends, or at that moment" + remaining(g.Remains)
+}
+
+// remaining goes behind "revoked" where that leaves something of the credential.
+func remaining(what string) string {
+	if what == "" {
+		return ""
+	}
+	return "; what remains: " + what
 }
 
 // cell makes text of others safe inside a Markdown table.

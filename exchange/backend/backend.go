@@ -80,6 +80,9 @@ type Terms struct {
 	DiesAt time.Time
 	// Revocable: Revoke can end it before DiesAt. Where false, surfaces say "expires".
 	Revocable bool
+	// Remains is what a confirmed Revoke leaves of it, in words for people: "a session that
+	// is open". Empty where it leaves nothing. Surfaces say it wherever they say "revoked".
+	Remains string
 }
 
 // Issued is a credential, and the way back.

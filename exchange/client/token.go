@@ -33,6 +33,7 @@ type Grant struct {
 	EndsAt     time.Time     // the exchange ends it by then
 	DiesAt     time.Time     // gone then even if everything stopped; never before EndsAt
 	Revocable  bool          // false: it only expires, at DiesAt
+	Remains    string        // what its end leaves of it, in words for people, on one line; often nothing
 	Granted    string        // what it can do, in words for people, on one line
 	Kind       string        // the backend: github, postgres, …
 	Values     map[string]secret.String
@@ -120,7 +121,7 @@ func readGrant(got answer, task string) (*Grant, error) {
 	return &Grant{
 		Task: task, LeaseID: body.Lease.ID, LeaseToken: secret.New(body.Lease.Token),
 		EndsAt: endsAt.UTC(), DiesAt: diesAt.UTC(), Revocable: body.Lease.Revocable,
-		Granted: readable(body.Lease.Granted), Kind: readable(body.Credential.Kind),
+		Remains: readable(body.Lease.Remains), Granted: readable(body.Lease.Granted), Kind: readable(body.Credential.Kind),
 		Values: wrapped(body.Credential.Values), Env: wrapped(body.Credential.Env),
 	}, nil
 }

@@ -49,7 +49,8 @@ type Lease struct {
 	EndsAt    string `json:"ends_at"` // RFC 3339, UTC: our promise
 	DiesAt    string `json:"dies_at"` // RFC 3339, UTC: gone then even if everything stopped
 	Revocable bool   `json:"revocable"`
-	Granted   string `json:"granted"` // in words for people
+	Remains   string `json:"remains,omitempty"` // what its end leaves of it, in words for people
+	Granted   string `json:"granted"`           // in words for people
 }
 
 // Credential is the secret itself.

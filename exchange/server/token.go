@@ -160,7 +160,7 @@ func tokenResponse(a exchange.Answer, now time.Time) client.TokenResponse {
 		Lease: client.Lease{
 			ID: string(a.Lease.ID), Token: a.LeaseToken.Reveal(),
 			EndsAt: timestamp(a.Lease.EndsAt), DiesAt: timestamp(a.Lease.DiesAt),
-			Revocable: a.Lease.Revocable, Granted: a.Lease.Granted,
+			Revocable: a.Lease.Revocable, Remains: a.Remains, Granted: a.Lease.Granted,
 		},
 		Credential: client.Credential{Kind: a.Lease.Backend, Values: values, Env: env},
 	}

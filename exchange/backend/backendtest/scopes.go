@@ -99,8 +99,12 @@ func termsAreKnown(s *stage) {
 	if s.Advance != nil {
 		s.Advance(time.Second)
 	}
-	if again := s.Backend.Terms(o); !again.DiesAt.Equal(terms.DiesAt) || again.Revocable != terms.Revocable {
+	if again := s.Backend.Terms(o); !again.DiesAt.Equal(terms.DiesAt) || again.Revocable != terms.Revocable || again.Remains != terms.Remains {
 		s.Errorf("the terms of one order were %+v and are %+v", terms, again)
+	}
+	s.silent("what remains of it", terms.Remains)
+	if strings.TrimRight(terms.Remains, ".;\n ") != terms.Remains || strings.Contains(terms.Remains, "\n") {
+		s.Errorf("%q does not go on in the line that says how a lease ended", terms.Remains)
 	}
 	s.live(before, "after asking for terms")
 }

@@ -157,10 +157,13 @@ const (
 	skew = time.Minute
 )
 
+// remains: registries ask nobody about a token.
+const remains = "a token that is out, for up to 3 minutes"
+
 // Terms: no token is signed for longer than the lease, so the last is dead when the
 // registry's leeway is over, by whichever clock is late. Revoke ends the password.
 func (b *Backend) Terms(o backend.Order) backend.Terms {
-	return backend.Terms{DiesAt: until(o).Add(leeway + skew), Revocable: true}
+	return backend.Terms{DiesAt: until(o).Add(leeway + skew), Revocable: true, Remains: remains}
 }
 
 // until is in the whole seconds that passwords and tokens have.

@@ -152,7 +152,7 @@ const (
 
 // Terms: a certificate is dead at its own end, by whichever clock is late.
 func (b *Backend) Terms(o backend.Order) backend.Terms {
-	return backend.Terms{DiesAt: b.validBefore(o).Add(skew), Revocable: true}
+	return backend.Terms{DiesAt: b.validBefore(o).Add(skew), Revocable: true, Remains: "a session that is open"}
 }
 
 // validBefore is the lease's end, or the operator's limit where that comes first, in the
