@@ -34,6 +34,7 @@ test: ## vet, then every test with the race detector
 # one skip without it. The first build takes minutes.
 servers: ## the real servers for tests that apt has not: bin/servers
 	CGO_ENABLED=0 $(GO) -C testdata/servers/minio build -o $(CURDIR)/bin/servers/minio github.com/minio/minio
+	CGO_ENABLED=0 $(GO) -C testdata/servers/kube-apiserver build -o $(CURDIR)/bin/servers/kube-apiserver .
 
 lint: ## golangci-lint, in the version of .ci/lint/go.mod; the first run builds it
 	$(lint) run ./...

@@ -8,8 +8,10 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
+	"github.com/stepkey/stepkey/exchange/backend/kubernetes"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
+	"github.com/stepkey/stepkey/exchange/backend/s3"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -18,12 +20,14 @@ import (
 
 // backends is every kind of credential that this binary can give, one line each.
 var backends = map[string]kind{
-	"exec":     {openExec, scopeExec},
-	"github":   {openGitHub, scopeGitHub},
-	"postgres": {openPostgres, scopePostgres},
-	"registry": {openRegistry, scopeRegistry},
-	"ssh":      {openSSH, scopeSSH},
-	"vault":    {openVault, scopeVault},
+	"exec":       {openExec, scopeExec},
+	"github":     {openGitHub, scopeGitHub},
+	"kubernetes": {openKubernetes, scopeKubernetes},
+	"postgres":   {openPostgres, scopePostgres},
+	"registry":   {openRegistry, scopeRegistry},
+	"s3":         {openS3, scopeS3},
+	"ssh":        {openSSH, scopeSSH},
+	"vault":      {openVault, scopeVault},
 }
 
 // kind is how a backend is made from its part of the configuration.
@@ -113,6 +117,34 @@ func scopeRegistry(node yamlfile.Node) (policy.Scoper, error) {
 	return registry.New(registry.Options{Limits: limits}), nil
 }
 
+func openS3(c config, node yamlfile.Node) (backend.Backend, error) {
+	var s s3.Config
+	if err := node.Decode(&s); err != nil {
+		return nil, err
+	}
+	s.SecretKeyFile = c.beside(s.SecretKeyFile)
+	if s.CAFile != "" {
+		s.CAFile = c.beside(s.CAFile)
+	}
+	return s.Open(c.now)
+}
+
+// scopeS3 knows no buckets where no configuration is.
+func scopeS3(node yamlfile.Node) (policy.Scoper, error) {
+	var s s3.Config
+	if !node.Exists() {
+		return s3.New(s3.Options{}), nil
+	}
+	if err := node.Decode(&s); err != nil {
+		return nil, err
+	}
+	limits, err := s.Limits()
+	if err != nil {
+		return nil, err
+	}
+	return s3.New(s3.Options{Limits: limits}), nil
+}
+
 func openSSH(c config, node yamlfile.Node) (backend.Backend, error) {
 	var s ssh.Config
 	if err := node.Decode(&s); err != nil {
@@ -189,4 +221,32 @@ func scopeVault(node yamlfile.Node) (policy.Scoper, error) {
 		return nil, err
 	}
 	return vault.New(vault.Options{Limits: limits}), nil
+}
+
+func openKubernetes(c config, node yamlfile.Node) (backend.Backend, error) {
+	var k kubernetes.Config
+	if err := node.Decode(&k); err != nil {
+		return nil, err
+	}
+	k.CAFile, k.TokenFile = c.beside(k.CAFile), c.beside(k.TokenFile)
+	if k.Client.CAFile != "" {
+		k.Client.CAFile = c.beside(k.Client.CAFile)
+	}
+	return k.Open(c.now)
+}
+
+// scopeKubernetes knows no namespaces where no configuration is.
+func scopeKubernetes(node yamlfile.Node) (policy.Scoper, error) {
+	var k kubernetes.Config
+	if !node.Exists() {
+		return kubernetes.New(kubernetes.Options{}), nil
+	}
+	if err := node.Decode(&k); err != nil {
+		return nil, err
+	}
+	limits, err := k.Limits()
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.New(kubernetes.Options{Limits: limits}), nil
 }

@@ -61,7 +61,8 @@ func kindFixtures(t testing.TB) map[string]map[string]identity.Claims {
 	return all
 }
 
-// told by name, as the policy reads them: flat.
+// asWorkloadOf sends claims the way a token's come: as JSON, read as strictly as the
+// verifier reads.
 func asWorkloadOf(t testing.TB, i identity.Issuer, claims map[string]any) (identity.Workload, error) {
 	t.Helper()
 	text, err := json.Marshal(claims)
@@ -159,10 +160,12 @@ func mutationsFor(claim, value string) map[string]mutation {
 	return all
 }
 
+// letIn says why claims that were changed in one were not denied for that; "" if they were.
 func letIn(t *testing.T, i identity.Issuer, set *policy.Set, claims map[string]any, claim string) string {
 	t.Helper()
 	w, err := asWorkloadOf(t, i, claims)
 	if refusal, ok := errors.AsType[*identity.Refusal](err); ok {
+		// The one who reads JSON names no claim: the spelling itself is refused.
 		if refusal.Rule != identity.RuleJSON && !strings.Contains(refusal.Reason, claim) {
 			return "refused without its name: " + refusal.Reason
 		}

@@ -27,8 +27,8 @@ var examples = map[string]example{
 	"ref-unprotected":         {of("gitlab", "project_id: \"456789\"\nref_path: refs/heads/main"), of("gitlab", "project_id: \"456789\"\nref_path: refs/heads/main\nref_protected: \"true\"")},
 	"fork-origin":             {of("circleci", circleCI), of("circleci", circleCI+"\noidc.circleci.com/vcs-origin: github.com/acme/widget")},
 	"ssh-rerun":               {of("circleci", circleCI), of("circleci", circleCI+"\noidc.circleci.com/ssh-rerun: \"false\"")},
-	"token-unbound":           {of("kubernetes", kubernetes), of("kubernetes", kubernetes) + "    when: '\"kubernetes.io/pod/uid\" in claims'\n"},
-	"until-unwatched":         {of("kubernetes", kubernetes) + "limits: {ttl: 10m, until: job}\n", of("kubernetes", kubernetes) + "limits: {ttl: 10m}\n"},
+	"token-without-pod":       {of("kubernetes", servicePod), of("kubernetes", servicePod) + "    when: '\"kubernetes.io/pod/uid\" in claims'\n"},
+	"until-unwatched":         {of("kubernetes", servicePod) + "limits: {ttl: 10m, until: job}\n", of("kubernetes", servicePod) + "limits: {ttl: 10m}\n"},
 	"bind-beforehand": {
 		"allow:\n  - issuer: gitlab\n    claims: {project_id: \"456789\", ref_protected: \"true\", ref_path: refs/heads/main}\nbind: request\n",
 		"bind: request\n",
@@ -61,7 +61,7 @@ func test(one string) string {
 
 const (
 	circleCI   = "oidc.circleci.com/project-id: 3a2f5b1c-7d4e-4f6a-9b8c-0d1e2f3a4b5c\noidc.circleci.com/vcs-ref: refs/heads/main"
-	kubernetes = "kubernetes.io/serviceaccount/uid: e6a8680e-d103-4cce-80ea-03acbbeacf7d"
+	servicePod = "kubernetes.io/serviceaccount/uid: e6a8680e-d103-4cce-80ea-03acbbeacf7d"
 )
 
 // claims is an allow of GitHub's with those claims, one a line.

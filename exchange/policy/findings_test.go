@@ -204,10 +204,11 @@ finding in JSON and, as a suppression, in SARIF. Something accepted that is no l
 
 **Tests.** Beside a task file, ` + "`publish-release.yaml`, may lie `publish-release.test.yaml`" + `: claims, and what is expected
 of them. The check runs them and prints how many passed; a test that comes out otherwise is an error, shown with every
-rule, what it wanted and what it saw. The exchange does not read these files. A test has ` + "`name`, `expect`" + `
-(` + "`granted` or `denied`" + `), and where wanted ` + "`issuer`, `claims`, `inputs`, `scope`" + ` (what is given, in the words of the check) and
-` + "`because`" + ` (the claim that is the reason, or ` + "`issuer`, `when`, `inputs`, `credential`" + `). Claims are laid over those of ` + "`defaults`" + `;
-` + "`null`" + ` takes one away, and what names the run need not be said.
+rule, what it wanted and what it saw. The exchange does not read these files. A test has ` + "`name`" + `, ` + "`expect`" + `
+(` + "`granted`" + ` or ` + "`denied`" + `), and where wanted ` + "`issuer`" + `, ` + "`claims`" + ` and what is asked for: ` + "`inputs`" + `, ` + "`ttl`" + `, ` + "`narrow`" + `
+(` + "`{github: {permissions: {contents: read}}}`" + `). What is given is ` + "`scope`" + `, in the words of the check, for as long as ` + "`lives`" + `;
+why not is ` + "`because`" + ` (the claim that is the reason, or ` + "`issuer`" + `, ` + "`when`" + `, ` + "`inputs`" + `, ` + "`ttl`" + `, ` + "`credential`" + `, ` + "`narrowing`" + `). Claims
+are laid over those of ` + "`defaults`" + `; ` + "`null`" + ` takes one away, and what names the run need not be said.
 
 ` + "```yaml\n" + `task: publish-release
 defaults:

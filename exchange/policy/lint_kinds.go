@@ -80,6 +80,6 @@ func (r *reader) lintKubernetes(_ *view, d door) {
 		}
 	}
 	if !d.matches(ofKubernetes+"pod/uid", ofKubernetes+"pod/name") {
-		r.find("token-unbound", d.claims, "whoever may create tokens for the service account gets it from anywhere, without a pod; add when: '%q in claims'", ofKubernetes+"pod/uid")
+		r.find("token-without-pod", d.claims, "whoever may create tokens for the service account gets it from anywhere, without a pod; add when: '%q in claims'", ofKubernetes+"pod/uid")
 	}
 }

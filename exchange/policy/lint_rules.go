@@ -69,7 +69,7 @@ var rules = []Rule{
 	{"ssh-rerun", Warning, "a job with a shell in it may have it",
 		"Whoever may run a CircleCI job again with SSH gets a shell in it, and the job's identity.",
 		"Match `oidc.circleci.com/ssh-rerun: \"false\"`."},
-	{"token-unbound", Warning, "a token without a pod will do",
+	{"token-without-pod", Warning, "a token without a pod will do",
 		"Whoever may create tokens for a service account of Kubernetes gets one that names no pod, from anywhere, and that outlives every pod.",
 		"Ask for a pod: `when: '\"kubernetes.io/pod/uid\" in claims'`."},
 

@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/stepkey/stepkey/internal/yamlfile"
+	"github.com/stepkey/stepkey/exchange/backend"
 )
 
 // Described is a Scoper that can say as a JSON Schema (draft 2020-12) which blocks it
@@ -28,7 +27,7 @@ type schema = map[string]any
 // is written, what the configuration has, expressions, and most of what hangs together
 // across keys.
 func Schema(backends map[string]Scoper) ([]byte, error) {
-	root := object[taskFile](func(key string) any { return taskKey(key, backends) })
+	root := backend.SchemaOf[taskFile](func(key string) any { return taskKey(key, backends) })
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "A task file of stepkey"
 	root["description"] = "One defined piece of work: who may do it, and which credential it gets."
@@ -42,51 +41,28 @@ func Schema(backends map[string]Scoper) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// object is the schema of a block that is read into a T: the reader's keys, and no other.
-// A key that of does not know gets null, which no reader of schemas takes.
-func object[T any](of func(key string) any) schema {
-	properties, required := schema{}, []string{}
-	for _, key := range yamlfile.KeysOf[T]() {
-		properties[key.Name] = of(key.Name)
-		if key.Required {
-			required = append(required, key.Name)
-		}
-	}
-	o := schema{"type": "object", "properties": properties, "additionalProperties": false}
-	if len(required) > 0 {
-		o["required"] = required
-	}
-	return o
-}
-
-// described adds words for people to a schema.
-func described(words string, s schema) schema {
-	s["description"] = words
-	return s
-}
-
 func taskKey(key string, backends map[string]Scoper) any {
 	switch key {
 	case "task":
-		return described("The task's name, which is also the file's: 1 to 63 of a-z, 0-9 and -.", textLike(taskName))
+		return backend.Described("The task's name, which is also the file's: 1 to 63 of a-z, 0-9 and -.", backend.Matching(taskName))
 	case "purpose":
-		return described("One line that says what the task is for.", line(maxPurpose))
+		return backend.Described("One line that says what the task is for.", line(maxPurpose))
 	case "inputs":
 		return inputsSchema()
 	case "allow":
-		entry := object[entryBlock](entryKey)
+		entry := backend.SchemaOf[entryBlock](entryKey)
 		entry["allOf"] = entryRules()
-		return described("Who may have the task: one of these entries must hold as a whole.",
+		return backend.Described("Who may have the task: one of these entries must hold as a whole.",
 			schema{"type": "array", "minItems": 1, "items": entry})
 	case "credential":
 		return credentialSchema(backends)
 	case "limits":
-		return described("How long the credential lives, and how often a job may have it.", object[limitsBlock](limitKey))
+		return backend.Described("How long the credential lives, and how often a job may have it.", backend.SchemaOf[limitsBlock](limitKey))
 	case "require":
-		return described("What the exchange asks the CI system at each request.",
+		return backend.Described("What the exchange asks the CI system at each request.",
 			schema{"type": "array", "minItems": 1, "uniqueItems": true, "items": wordOf(requiredWords)})
 	case "bind":
-		return described("What the ID token must be bound to.", wordOf(bindWords))
+		return backend.Described("What the ID token must be bound to.", wordOf(bindWords))
 	case "accept":
 		return acceptSchema()
 	}
@@ -121,12 +97,12 @@ func wordOf(words map[string]string) schema {
 func entryKey(key string) any {
 	switch key {
 	case "issuer":
-		return described("An issuer's name, as the configuration has it.", schema{"type": "string"})
+		return backend.Described("An issuer's name, as the configuration has it.", schema{"type": "string"})
 	case "claims":
 		return claimsSchema()
 	case "when":
 		condition := schema{"type": "string", "pattern": `\S`, "maxLength": maxExpression}
-		return described("Conditions in CEL that must hold on top of the claims: one, or a list. They read claims and inputs.",
+		return backend.Described("Conditions in CEL that must hold on top of the claims: one, or a list. They read claims and inputs.",
 			oneOrMore(condition, schema{"maxItems": maxWhen}))
 	}
 	return nil
@@ -141,11 +117,11 @@ func oneOrMore(one, list schema) schema {
 func limitKey(key string) any {
 	switch key {
 	case "ttl":
-		return described(fmt.Sprintf("The longest that the credential lives, from %s to %s, such as 10m.", span(minTTL), span(maxTTL)), ttlSchema())
+		return backend.Described(fmt.Sprintf("The longest that the credential lives, from %s to %s, such as 10m.", span(minTTL), span(maxTTL)), ttlSchema())
 	case "per_job":
-		return described("How many of them one job may hold at the same time. 1 if left out.", schema{"type": "integer", "minimum": 1, "maximum": maxPerJob})
+		return backend.Described("How many of them one job may hold at the same time. 1 if left out.", schema{"type": "integer", "minimum": 1, "maximum": maxPerJob})
 	case "until":
-		return described("Whose end ends the credential, if nobody gives it back before.", wordOf(untilWords))
+		return backend.Described("Whose end ends the credential, if nobody gives it back before.", wordOf(untilWords))
 	case "uses":
 		return false // the reader knows the key to say why it is refused
 	}
@@ -185,22 +161,22 @@ func acceptSchema() schema {
 	rules := schema{}
 	for _, rule := range Rules() {
 		if rule.Acceptable() {
-			rules[rule.ID] = described(strings.ToUpper(rule.Title[:1])+rule.Title[1:]+". "+rule.Why, line(0))
+			rules[rule.ID] = backend.Described(strings.ToUpper(rule.Title[:1])+rule.Title[1:]+". "+rule.Why, line(0))
 		}
 	}
-	return described("Findings that are meant, by the rule's name, each with the reason in one line.",
+	return backend.Described("Findings that are meant, by the rule's name, each with the reason in one line.",
 		schema{"type": "object", "minProperties": 1, "properties": rules, "additionalProperties": false})
 }
 
 func credentialSchema(backends map[string]Scoper) schema {
 	blocks := schema{}
 	for name, scoper := range backends {
-		blocks[name] = described("What the backend "+name+" takes.", schema{})
+		blocks[name] = backend.Described("What the backend "+name+" takes.", schema{})
 		if able, can := scoper.(Described); can {
 			blocks[name] = able.BlockSchema()
 		}
 	}
-	return described("The one backend that makes the credential, and what the credential can do. Texts in it may hold expressions, as ${claims.ref} or ${inputs.version}.",
+	return backend.Described("The one backend that makes the credential, and what the credential can do. Texts in it may hold expressions, as ${claims.ref} or ${inputs.version}.",
 		schema{"type": "object", "minProperties": 1, "maxProperties": 1, "properties": blocks, "additionalProperties": false})
 }
 
@@ -212,14 +188,4 @@ func line(most int) schema {
 		s["maxLength"] = most
 	}
 	return s
-}
-
-// textLike is text that an expression of ours matches. JSON Schema writes the ends of a
-// text as ECMA-262 does.
-func textLike(re *regexp.Regexp) schema {
-	return schema{"type": "string", "pattern": ecma(re)}
-}
-
-func ecma(re *regexp.Regexp) string {
-	return strings.NewReplacer(`\A`, `^`, `\z`, `$`).Replace(re.String())
 }

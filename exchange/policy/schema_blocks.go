@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/stepkey/stepkey/exchange/backend"
 )
 
 // neverNames are the names that never has a reason for; a test holds them together.
@@ -54,17 +56,17 @@ func claimsSchema() schema {
 		if isList(claim) {
 			pattern = propertyText
 		}
-		one := described(wordsOfAll(claim, by), claimSchema(false, pattern))
+		one := backend.Described(wordsOfAll(claim, by), claimSchema(false, pattern))
 		one["examples"] = examplesOfAll(claim, by)
 		names[claim] = one
 	}
-	return described("Claims that must all hold, matched exactly. A list means any of its values.", schema{
+	return backend.Described("Claims that must all hold, matched exactly. A list means any of its values.", schema{
 		"type":                 "object",
 		"minProperties":        1,
 		"properties":           names,
-		"patternProperties":    schema{"^" + listPrefix: described("A custom property of the repository.", claimSchema(false, propertyText))},
+		"patternProperties":    schema{"^" + listPrefix: backend.Described("A custom property of the repository.", claimSchema(false, propertyText))},
 		"additionalProperties": claimSchema(false, claimText),
-		"propertyNames":        schema{"pattern": ecma(claimName), "not": schema{"enum": forbiddenOf("oidc")}},
+		"propertyNames":        schema{"pattern": backend.Pattern(claimName), "not": schema{"enum": forbiddenOf("oidc")}},
 	})
 }
 
@@ -117,7 +119,7 @@ func entryRules() (each []any) {
 			forms[claim] = claimSchema(true, "")
 		}
 		for _, claim := range row.uuids {
-			forms[claim] = claimSchema(false, ecma(uuidText))
+			forms[claim] = claimSchema(false, backend.Pattern(uuidText))
 		}
 		var pins []schema
 		for _, pin := range row.pins {
@@ -164,18 +166,18 @@ func claimSchema(id bool, pattern string) schema {
 }
 
 func inputsSchema() schema {
-	return described("What whoever asks gives beside the task's name, by name. Each has a closed form.", schema{
+	return backend.Described("What whoever asks gives beside the task's name, by name. Each has a closed form.", schema{
 		"type":                 "object",
 		"minProperties":        1,
 		"maxProperties":        maxInputs,
-		"propertyNames":        schema{"pattern": ecma(inputName)},
+		"propertyNames":        schema{"pattern": backend.Pattern(inputName)},
 		"additionalProperties": inputSchema(),
 	})
 }
 
 // inputSchema tells the two types apart, which have keys of their own.
 func inputSchema() schema {
-	s := object[inputBlock](inputKey)
+	s := backend.SchemaOf[inputBlock](inputKey)
 	s["if"] = schema{"required": []string{"type"}, "properties": schema{"type": schema{"const": NumberInput}}}
 	whole := schema{"type": "integer"}
 	s["then"] = schema{
@@ -197,25 +199,25 @@ func inputSchema() schema {
 func inputKey(key string) any {
 	switch key {
 	case "about":
-		return described("One line for people.", schema{"type": "string", "minLength": 1, "maxLength": maxPurpose})
+		return backend.Described("One line for people.", schema{"type": "string", "minLength": 1, "maxLength": maxPurpose})
 	case "type":
-		return described("What its values are. text if left out.", wordOf(map[string]string{
+		return backend.Described("What its values are. text if left out.", wordOf(map[string]string{
 			string(TextInput): "Text, from a list or of a pattern.", string(NumberInput): "A whole number, from min to max.",
 		}))
 	case "enum":
-		return described("The values that a text can have.", schema{"type": "array", "minItems": 1, "uniqueItems": true, "items": schema{"type": "string", "minLength": 1, "maxLength": maxInputLength}})
+		return backend.Described("The values that a text can have.", schema{"type": "array", "minItems": 1, "uniqueItems": true, "items": schema{"type": "string", "minLength": 1, "maxLength": maxInputLength}})
 	case "pattern":
-		return described("A regular expression (RE2) that all of a text matches. It needs an example, or a default.",
+		return backend.Described("A regular expression (RE2) that all of a text matches. It needs an example, or a default.",
 			schema{"type": "string", "minLength": 1, "maxLength": maxPatternLength})
 	case "max_length":
-		return described(fmt.Sprintf("The most characters of a text with a pattern. %d if left out.", maxInputLength),
+		return backend.Described(fmt.Sprintf("The most characters of a text with a pattern. %d if left out.", maxInputLength),
 			schema{"type": "integer", "minimum": 1, "maximum": mostInputLength})
 	case "min", "max":
-		return described("The "+map[string]string{"min": "least", "max": "greatest"}[key]+" value of a number, itself included.", schema{"type": "integer"})
+		return backend.Described("The "+map[string]string{"min": "least", "max": "greatest"}[key]+" value of a number, itself included.", schema{"type": "integer"})
 	case "default":
-		return described("The value if none is given. Without it the input is required.", schema{"type": []string{"string", "integer"}})
+		return backend.Described("The value if none is given. Without it the input is required.", schema{"type": []string{"string", "integer"}})
 	case "example":
-		return described("A value that is right; the task file is checked with it.", schema{"type": []string{"string", "integer"}})
+		return backend.Described("A value that is right; the task file is checked with it.", schema{"type": []string{"string", "integer"}})
 	}
 	return nil
 }

@@ -20,8 +20,10 @@ import (
 
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
+	kube "github.com/stepkey/stepkey/exchange/backend/kubernetes"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
+	"github.com/stepkey/stepkey/exchange/backend/s3"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -32,12 +34,14 @@ const schemaFile = "../../docs/task.schema.json"
 // everyBackend is what the binary has, by name.
 func everyBackend() map[string]policy.Scoper {
 	return map[string]policy.Scoper{
-		"exec":     exec.New(exec.Options{}),
-		"github":   github.New(github.Options{Owner: "acme"}),
-		"postgres": knowsNothing(postgres.New(postgres.Options{})),
-		"registry": registry.New(registry.Options{}),
-		"ssh":      ssh.New(ssh.Options{}),
-		"vault":    vault.New(vault.Options{}),
+		"exec":       exec.New(exec.Options{}),
+		"kubernetes": kube.New(kube.Options{}),
+		"github":     github.New(github.Options{Owner: "acme"}),
+		"postgres":   knowsNothing(postgres.New(postgres.Options{})),
+		"registry":   registry.New(registry.Options{}),
+		"s3":         s3.New(s3.Options{}),
+		"ssh":        ssh.New(ssh.Options{}),
+		"vault":      vault.New(vault.Options{}),
 	}
 }
 

@@ -11,13 +11,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/stepkey/stepkey/exchange/backend"
 )
 
 // A new key of a block without words, or a new claim, would be offered without any.
 func TestTheSchemaHasWordsForAllThatItNames(t *testing.T) {
 	blocks := []schema{
-		object[taskFile](func(key string) any { return taskKey(key, nil) }),
-		object[entryBlock](entryKey), object[limitsBlock](limitKey), object[inputBlock](inputKey), claimsSchema(), acceptSchema(),
+		backend.SchemaOf[taskFile](func(key string) any { return taskKey(key, nil) }),
+		backend.SchemaOf[entryBlock](entryKey), backend.SchemaOf[limitsBlock](limitKey), backend.SchemaOf[inputBlock](inputKey), claimsSchema(), acceptSchema(),
 	}
 	looked := 0
 	for _, block := range blocks {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/internal/yamlfile"
@@ -63,8 +64,11 @@ type testBlock struct {
 	Issuer  yamlfile.Node `yaml:"issuer"`
 	Claims  yamlfile.Node `yaml:"claims"`
 	Inputs  yamlfile.Node `yaml:"inputs"`
+	TTL     yamlfile.Node `yaml:"ttl"`    // asked for
+	Narrow  yamlfile.Node `yaml:"narrow"` // asked for
 	Expect  yamlfile.Node `yaml:"expect,required"`
 	Scope   yamlfile.Node `yaml:"scope"`
+	Lives   yamlfile.Node `yaml:"lives"`
 	Because yamlfile.Node `yaml:"because"`
 }
 
@@ -170,16 +174,19 @@ type taskTest struct {
 	issuer                       identity.Issuer
 	claims                       identity.Claims
 	inputs                       map[string]string
+	ttl, lives                   time.Duration
 }
 
 func (t *tester) read(b testBlock) (taskTest, bool) {
 	one := taskTest{testBlock: b}
 	readable := t.decode(b.Name, &one.name)
 	readable = t.decode(b.Inputs, &one.inputs) && readable
+	readable = t.decode(b.TTL, &one.ttl) && readable
 	readable = t.decode(b.Expect, &one.expect) && readable
 	readable = t.decode(b.Scope, &one.scope) && readable
+	readable = t.decode(b.Lives, &one.lives) && readable
 	readable = t.decode(b.Because, &one.because) && readable
-	if !readable || !t.named(one) || !t.expectation(one) {
+	if !readable || !t.named(one) || !t.asking(one) || !t.expectation(one) {
 		return one, false
 	}
 	var ok bool
@@ -203,6 +210,19 @@ func (t *tester) named(one taskTest) bool {
 	return false
 }
 
+// asking demands that what is asked for is something: what is absent asks for all.
+func (t *tester) asking(one taskTest) bool {
+	switch {
+	case one.TTL.Exists() && one.ttl <= 0:
+		t.refuse(one.TTL, "ttl is the lifetime that is asked for, as 5m; leave it out to ask for the task's")
+	case one.Narrow.Exists() && !one.Narrow.IsMapping():
+		t.refuse(one.Narrow, "narrow is what is asked of the credential, as {github: {permissions: {contents: read}}}")
+	default:
+		return true
+	}
+	return false
+}
+
 const (
 	granted = "granted"
 	denied  = "denied"
@@ -214,6 +234,10 @@ func (t *tester) expectation(one taskTest) bool {
 		t.refuse(one.Expect, "expect is %s; it is granted or denied", yamlfile.Quote(one.expect))
 	case one.expect == denied && one.Scope.Exists():
 		t.refuse(one.Scope, "scope is what is given, and nothing is where denied is expected")
+	case one.expect == denied && one.Lives.Exists():
+		t.refuse(one.Lives, "lives is how long that lives which is given, and nothing is where denied is expected")
+	case one.Lives.Exists() && one.lives <= 0:
+		t.refuse(one.Lives, "lives is how long the credential lives at most, as 5m; leave it out if any time will do")
 	case one.expect == granted && one.Because.Exists():
 		t.refuse(one.Because, "because says why something is denied, and granted is expected")
 	case one.Scope.Exists() && one.scope == "" || one.Because.Exists() && one.because == "":
@@ -316,7 +340,7 @@ func (t *tester) judge(one taskTest) {
 		t.judgeRefused(one, err)
 		return
 	}
-	e := t.set.Explain(w, Asked{Task: t.Task, Inputs: one.inputs})
+	e := t.set.Explain(w, Asked{Task: t.Task, TTL: one.ttl, Inputs: one.inputs, Narrow: one.Narrow})
 	test := yamlfile.Quote(one.name)
 	switch {
 	case !e.Granted() && one.expect == granted:
@@ -325,6 +349,8 @@ func (t *tester) judge(one taskTest) {
 		t.found(one.Expect.Errorf("%s is granted by %s: %s", test, e.Grant.Rule, cutShort(e.Grant.Scope.String())), e.Tree())
 	case e.Granted() && one.scope != "" && one.scope != e.Grant.Scope.String():
 		t.found(one.Scope.Errorf("%s is given %s, and the test says %s", test, yamlfile.Quote(e.Grant.Scope.String()), yamlfile.Quote(one.scope)), e.Tree())
+	case e.Granted() && one.lives != 0 && one.lives != e.Grant.TTL:
+		t.found(one.Lives.Errorf("%s is given for %s, and the test says %s", test, span(e.Grant.TTL), span(one.lives)), e.Tree())
 	case !e.Granted() && one.because != "" && !slices.Contains(e.because(), one.because):
 		t.found(one.Because.Errorf("%s is denied because of %s and not of %s: %s", test,
 			strings.Join(e.because(), ", "), yamlfile.Quote(one.because), cutShort(e.Reason())), e.Tree())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stepkey/stepkey/exchange/backend/github"
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/policy"
 )
@@ -93,6 +94,26 @@ tests:
 	f := got.Findings[0]
 	if f.Line != 5 || !strings.Contains(f.Explained, `✗ publish-release.yaml:9: event_name is "schedule", wanted "push" or "workflow_dispatch"`) {
 		t.Errorf("line %d:\n%s", f.Line, f.Explained)
+	}
+}
+
+// What is asked for is decided by the backend of the task, as it is in earnest.
+func TestATestAsksForLessThanTheTaskGives(t *testing.T) {
+	c := checkGitHub()
+	c.Backends = map[string]policy.Scoper{"github": github.New(github.Options{})}
+	const tests = `task: publish-release
+defaults:
+  claims: {repository_owner_id: "123456", repository_id: "456789", environment: release, event_name: push}
+tests:
+  - {name: reading is enough, ttl: 90s, narrow: {github: {permissions: {contents: %s}}}, expect: granted, scope: "contents: read on acme/widget (id 456789)", lives: %s}
+`
+	if got := tried(t, publishRelease(t), fmt.Sprintf(tests, "read", "90s"), c); got.Passed != 1 || got.Failed != 0 {
+		t.Errorf("%v", told(got.Findings, policy.Error))
+	}
+	for _, wrong := range [][2]string{{"write", "90s"}, {"read", "10m"}, {"admin", "90s"}} {
+		if got := tried(t, publishRelease(t), fmt.Sprintf(tests, wrong[0], wrong[1]), c); got.Failed != 1 || len(got.Findings) != 1 {
+			t.Errorf("%v: %v", wrong, told(got.Findings, policy.Error))
+		}
 	}
 }
 

@@ -122,6 +122,16 @@ func (p *process) Close() error {
 	return nil
 }
 
+// Installed looks for the programs of clients, and is Missing if there is one less.
+func Installed(programs ...string) error {
+	for _, program := range programs {
+		if _, err := installed(program, "the package manager has it"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // installed finds a program on PATH or in one of the places where Debian keeps it.
 func installed(program, get string, places ...string) (string, error) {
 	for _, name := range append([]string{program}, places...) {

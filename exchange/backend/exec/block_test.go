@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -46,7 +47,7 @@ func TestGoodBlocksAreSaidInWords(t *testing.T) {
 }
 
 func TestBadBlocksAreRefusedWithPlaceAndAdvice(t *testing.T) {
-	for _, c := range []struct{ block, at, says string }{
+	backendtest.RefusesBlocks(t, func(block string) (backend.Scope, error) { return blank(t, forWords).Scope(node(t, block)) }, []backendtest.Bad{
 		{`[tokens]`, "2:9", "want which program"},
 		{`{parameters: {}}`, "2:9", `missing: "program"`},
 		{`{program: token}`, "2:19", `did you mean "tokens"?`},
@@ -62,17 +63,7 @@ func TestBadBlocksAreRefusedWithPlaceAndAdvice(t *testing.T) {
 		{`{program: tokens, parameters: {area: "", can: [read]}}`, "2:46", "it is empty"},
 		{`{program: tokens, parameters: {area: a, can: [read], note: "a\tb"}}`, "2:68", "cannot be seen"},
 		{`{program: tokens, parameters: {area: a, can: [` + strings.Repeat("read, ", 16) + `read]}}`, "2:151", "17 are named here; 16 is the most"},
-	} {
-		scope, err := blank(t, forWords).Scope(node(t, c.block))
-		faults := yamlfile.Faults(err)
-		if len(faults) == 0 {
-			t.Errorf("%s: accepted as %v, or refused without a place: %v", c.block, scope, err)
-			continue
-		}
-		if at := fmt.Sprintf("%d:%d", faults[0].Line, faults[0].Column); at != c.at || !strings.Contains(faults[0].Message, c.says) {
-			t.Errorf("%s\n  is refused at %s: %s\n  want         at %s: …%s…", c.block, at, faults[0].Message, c.at, c.says)
-		}
-	}
+	})
 }
 
 // Task files are also checked where no configuration is: then what some program could
@@ -113,7 +104,6 @@ func TestWhatALeftOutParameterMeansNobodyGuesses(t *testing.T) {
 	}
 }
 
-// Over all blocks that can be written: covering is an order.
 func TestCoversIsAnOrder(t *testing.T) {
 	b := blank(t, "one: {command: [/bin/true], parameters: {x: {enum: [a, b], optional: true}, y: {enum: [a, b, c], list: true, optional: true}}}, two: {command: [/bin/true], parameters: {x: {enum: [a, b], optional: true}}}")
 	scope := func(r *rapid.T, label string) backend.Scope {
@@ -132,31 +122,11 @@ func TestCoversIsAnOrder(t *testing.T) {
 		}
 		return read
 	}
-	rapid.Check(t, func(r *rapid.T) {
-		x, y, z := scope(r, "x"), scope(r, "y"), scope(r, "z")
-		if !x.Covers(x) {
-			r.Fatalf("%s does not cover itself", x)
-		}
-		if x.Covers(y) && y.Covers(z) && !x.Covers(z) {
-			r.Fatalf("%s covers %s, which covers %s, which the first does not cover", x, y, z)
-		}
-		if x.Covers(y) && y.Covers(x) && x.String() != y.String() {
-			r.Fatalf("%s and %s cover each other", x, y)
-		}
-	})
+	backendtest.CoversIsAnOrder(t, scope, backend.Scope.String)
 }
 
-// A new key of the block without words for it would be offered without any.
 func TestTheSchemaHasWordsForEveryKeyOfTheBlock(t *testing.T) {
-	properties, _ := blank(t, "").BlockSchema()["properties"].(map[string]any)
-	if len(properties) < 2 {
-		t.Errorf("it has only %d keys", len(properties))
-	}
-	for key, of := range properties {
-		if schema, _ := of.(map[string]any); schema["description"] == nil {
-			t.Errorf("%s has no words", key)
-		}
-	}
+	backendtest.SchemaHasWords(t, blank(t, ""), 2)
 }
 
 func FuzzBlocks(f *testing.F) {

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/github"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -38,7 +39,7 @@ func TestGoodBlocksAreSaidInWords(t *testing.T) {
 
 func TestBadBlocksAreRefusedWithPlaceAndAdvice(t *testing.T) {
 	b := github.New(github.Options{})
-	for _, c := range []struct{ block, at, says string }{
+	backendtest.RefusesBlocks(t, func(block string) (backend.Scope, error) { return b.Scope(node(t, block)) }, []backendtest.Bad{
 		{`[contents]`, "2:11", "want what the token shall reach"},
 		{`{repository_ids: [1]}`, "2:11", `missing: "permissions"`},
 		{`{repository_ids: [1], permissions: {}}`, "2:46", "all that the App has"},
@@ -72,17 +73,7 @@ func TestBadBlocksAreRefusedWithPlaceAndAdvice(t *testing.T) {
 		{`{owner: [acme], repositories: [widget], permissions: {contents: write}}`, "2:19", "want text"},
 		{`{repositories: [a, b], repository_ids: [1], permissions: {contents: write}}`, "2:26", "2 names stand beside 1 repository_ids"},
 		{`{repository_ids: [` + numbers(501) + `], permissions: {contents: write}}`, "2:11", "at most 500"},
-	} {
-		scope, err := b.Scope(node(t, c.block))
-		faults := yamlfile.Faults(err)
-		if len(faults) == 0 {
-			t.Errorf("%.90s: accepted as %v, or refused without a place: %v", c.block, scope, err)
-			continue
-		}
-		if at := fmt.Sprintf("%d:%d", faults[0].Line, faults[0].Column); at != c.at || !strings.Contains(faults[0].Message, c.says) {
-			t.Errorf("%.90s\n  is refused at %s: %s\n  want         at %s: …%s…", c.block, at, faults[0].Message, c.at, c.says)
-		}
-	}
+	})
 }
 
 func TestAllFaultsOfABlockAreTold(t *testing.T) {
@@ -136,7 +127,6 @@ func TestANameProvesNothingBesideAnId(t *testing.T) {
 	}
 }
 
-// Over all blocks that can be written: covering is an order.
 func TestCoversIsAnOrder(t *testing.T) {
 	b := github.New(github.Options{Owner: "acme"})
 	subset := func(r *rapid.T, label string, of ...string) []string {
@@ -162,18 +152,7 @@ func TestCoversIsAnOrder(t *testing.T) {
 		}
 		return read
 	}
-	rapid.Check(t, func(r *rapid.T) {
-		x, y, z := scope(r, "x"), scope(r, "y"), scope(r, "z")
-		if !x.Covers(x) {
-			r.Fatalf("%s does not cover itself", x)
-		}
-		if x.Covers(y) && y.Covers(z) && !x.Covers(z) {
-			r.Fatalf("%s covers %s, which covers %s, which the first does not cover", x, y, z)
-		}
-		if x.Covers(y) && y.Covers(x) && without(x) != without(y) {
-			r.Fatalf("%s and %s cover each other", x, y)
-		}
-	})
+	backendtest.CoversIsAnOrder(t, scope, without)
 }
 
 // without the metadata: read that every scope has, and in one order.

@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/githubapp"
 )
 
@@ -24,15 +25,6 @@ func TestTheSchemaKnowsNamesAsTheReaderDoes(t *testing.T) {
 	})
 }
 
-// A new key of the block without words for it would be offered without any.
 func TestTheSchemaHasWordsForEveryKeyOfTheBlock(t *testing.T) {
-	properties, _ := (&Backend{}).BlockSchema()["properties"].(map[string]any)
-	if len(properties) < 4 {
-		t.Errorf("it has only %d keys", len(properties))
-	}
-	for key, of := range properties {
-		if schema, _ := of.(map[string]any); schema["description"] == nil {
-			t.Errorf("%s has no words", key)
-		}
-	}
+	backendtest.SchemaHasWords(t, &Backend{}, 4)
 }

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
@@ -40,7 +41,7 @@ func TestGoodBlocksAreSaidInWords(t *testing.T) {
 }
 
 func TestBadBlocksAreRefusedWithPlaceAndAdvice(t *testing.T) {
-	for _, c := range []struct{ block, at, says string }{
+	backendtest.RefusesBlocks(t, func(block string) (backend.Scope, error) { return limited().Scope(node(t, block)) }, []backendtest.Bad{
 		{`[deploy-web]`, "2:10", "want which policies"},
 		{`{role: stepkey}`, "2:10", `missing: "policies"`},
 		{`{role: stepkey, policies: []}`, "2:36", "all that the exchange's own token has"},
@@ -60,17 +61,7 @@ func TestBadBlocksAreRefusedWithPlaceAndAdvice(t *testing.T) {
 		{`{role: stepkey, policies: [a], uses: many}`, "2:47", "want a whole number"},
 		{`{role: stepkey, policies: [a], ttl: 5m}`, "2:41", "unknown key"},
 		{`{role: stepkey, policies: [` + strings.Repeat("a, ", 32) + `a]}`, "2:133", "33 policies are named"},
-	} {
-		scope, err := limited().Scope(node(t, c.block))
-		faults := yamlfile.Faults(err)
-		if len(faults) == 0 {
-			t.Errorf("%s: accepted as %v, or refused without a place: %v", c.block, scope, err)
-			continue
-		}
-		if at := fmt.Sprintf("%d:%d", faults[0].Line, faults[0].Column); at != c.at || !strings.Contains(faults[0].Message, c.says) {
-			t.Errorf("%s\n  is refused at %s: %s\n  want         at %s: …%s…", c.block, at, faults[0].Message, c.at, c.says)
-		}
-	}
+	})
 }
 
 func TestWithoutAConfigurationAnyNameIsTakenThatSomeOneCouldHave(t *testing.T) {
@@ -89,7 +80,6 @@ func TestWithoutAConfigurationAnyNameIsTakenThatSomeOneCouldHave(t *testing.T) {
 	}
 }
 
-// Over all blocks that can be written: covering is an order.
 func TestCoversIsAnOrder(t *testing.T) {
 	b := limited()
 	scope := func(r *rapid.T, label string) backend.Scope {
@@ -104,31 +94,11 @@ func TestCoversIsAnOrder(t *testing.T) {
 		}
 		return read
 	}
-	rapid.Check(t, func(r *rapid.T) {
-		x, y, z := scope(r, "x"), scope(r, "y"), scope(r, "z")
-		if !x.Covers(x) {
-			r.Fatalf("%s does not cover itself", x)
-		}
-		if x.Covers(y) && y.Covers(z) && !x.Covers(z) {
-			r.Fatalf("%s covers %s, which covers %s, which the first does not cover", x, y, z)
-		}
-		if x.Covers(y) && y.Covers(x) && x.String() != y.String() {
-			r.Fatalf("%s and %s cover each other", x, y)
-		}
-	})
+	backendtest.CoversIsAnOrder(t, scope, backend.Scope.String)
 }
 
-// A new key of the block without words for it would be offered without any.
 func TestTheSchemaHasWordsForEveryKeyOfTheBlock(t *testing.T) {
-	properties, _ := limited().BlockSchema()["properties"].(map[string]any)
-	if len(properties) < 3 {
-		t.Errorf("it has only %d keys", len(properties))
-	}
-	for key, of := range properties {
-		if schema, _ := of.(map[string]any); schema["description"] == nil {
-			t.Errorf("%s has no words", key)
-		}
-	}
+	backendtest.SchemaHasWords(t, limited(), 3)
 }
 
 func FuzzBlocks(f *testing.F) {

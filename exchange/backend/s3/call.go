@@ -1,0 +1,197 @@
+package s3
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"unicode"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+)
+
+const (
+	maxAnswer  = 1 << 20 // bytes
+	maxMessage = 200     // characters of the server's own words
+)
+
+// failed is a request that was not answered as it should be.
+type failed struct {
+	status int    // 0: there was no answer
+	unsent bool   // no connection was had, so nothing was asked
+	own    bool   // for want of the exchange's own key
+	code   string // the server's, as AccessDenied
+	said   string // the server's own words
+	cause  error
+}
+
+func (f *failed) Error() string {
+	switch {
+	case f.own:
+		return f.cause.Error()
+	case f.status == 0 && f.unsent:
+		return fmt.Sprintf("the server could not be reached: %v", f.cause)
+	case f.status == 0:
+		return fmt.Sprintf("the server did not answer: %v", f.cause)
+	case f.cause != nil:
+		return fmt.Sprintf("the server answered %d, %v", f.status, f.cause)
+	case f.status >= 300 && f.status < 400:
+		return fmt.Sprintf("the server answered %d, that another one is to be asked; let endpoint name the server itself", f.status)
+	}
+	words := fmt.Sprintf("the server answered %d", f.status)
+	if f.code != "" {
+		words += " " + oneLine(f.code)
+	}
+	if text := oneLine(f.said); text != "" {
+		words += fmt.Sprintf(", %q", text)
+	}
+	if hint := f.hint(); hint != "" {
+		words += "; " + hint
+	}
+	return words
+}
+
+// hint: MinIO's STS refuses a key with AccessDenied, and only its words tell which way.
+func (f *failed) hint() string {
+	switch {
+	case f.code == "AccessDenied" && strings.Contains(f.said, "Access Key Id you provided does not exist"):
+		return hints["InvalidAccessKeyId"]
+	case f.code == "AccessDenied" && strings.Contains(f.said, "signature we calculated does not match"):
+		return hints["SignatureDoesNotMatch"]
+	}
+	return hints[f.code]
+}
+
+func (f *failed) Unwrap() error { return f.cause }
+
+// hints say what to do about an answer, by its code.
+var hints = map[string]string{
+	"InvalidAccessKeyId":      "the server does not know the access_key of the configuration",
+	"InvalidClientTokenId":    "the server does not know the access_key of the configuration",
+	"SignatureDoesNotMatch":   "look whether secret_key_file holds the key of access_key",
+	"RequestTimeTooSkewed":    "the clocks of the exchange and the server are apart; set both by NTP",
+	"AccessDenied":            "look whether the exchange's own account may do this, as docs/backends/s3.md shows",
+	"PackedPolicyTooLarge":    "the session's policy is too long; give the task a shorter prefix",
+	"ValidationError":         "look whether the role's longest session is as long as the task's ttl",
+	"RegionDisabledException": "sessions of this region are turned off in the account; turn them on, or take another region",
+}
+
+// nothingDone: it is certain that the request made nothing.
+func (f *failed) nothingDone() bool {
+	if f.status == 0 {
+		return f.unsent
+	}
+	return f.status >= 300 && f.status < 500 && f.status != http.StatusRequestTimeout
+}
+
+// temporary: waiting may help.
+func (f *failed) temporary() bool {
+	return f.status == 0 || f.cause != nil || f.status >= 500 || f.status == http.StatusTooManyRequests || f.status == http.StatusRequestTimeout ||
+		f.code == "Throttling" || f.code == "ThrottlingException" || strings.Contains(f.said, "not initialized") // MinIO, which just began
+}
+
+// oneLine are the server's words, fit for a log.
+func oneLine(text string) string {
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }), " ")
+	if short := []rune(text); len(short) > maxMessage {
+		return string(short[:maxMessage]) + "…"
+	}
+	return text
+}
+
+// own is the exchange's own key.
+func (b *Backend) own() (aws.Credentials, error) {
+	key, err := b.secretKey()
+	if err != nil {
+		return aws.Credentials{}, &failed{unsent: true, own: true, cause: err}
+	}
+	return aws.Credentials{AccessKeyID: b.accessKey, SecretAccessKey: key.Reveal()}, nil
+}
+
+// target is where a request goes, and for which of the server's services it is signed.
+type target struct{ service, url string }
+
+// call sends one POST signed with a key, and returns what is answered with 2xx. Its error
+// is *failed.
+func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form url.Values) ([]byte, error) {
+	body := form.Encode()
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url, strings.NewReader(body))
+	if err != nil {
+		return nil, &failed{unsent: true, cause: err}
+	}
+	sum := sha256.Sum256([]byte(body))
+	hash := hex.EncodeToString(sum[:])
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	req.Header.Set("User-Agent", "stepkey")
+	req.Header.Set("X-Amz-Content-Sha256", hash)
+	if err := b.signer.SignHTTP(ctx, key, req, hash, to.service, b.region, b.now()); err != nil {
+		return nil, &failed{unsent: true, cause: fmt.Errorf("signing the request: %w", err)}
+	}
+	resp, err := b.http.Do(req)
+	if err != nil {
+		var wrapped *url.Error // it names the whole address, and the host is in the configuration
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return nil, &failed{unsent: !connected.Load(), cause: err}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if resp.StatusCode >= 300 {
+		return nil, refusal(resp.StatusCode, text)
+	}
+	if err != nil {
+		return nil, &failed{status: resp.StatusCode, cause: errors.New("and its answer was cut off")}
+	}
+	return text, nil
+}
+
+// refusal reads the server's words: XML from STS, with or without a frame, and JSON from
+// MinIO's administration. Without them the status says enough.
+func refusal(status int, text []byte) *failed {
+	f := &failed{status: status}
+	var framed struct {
+		Error struct {
+			Code    string `xml:"Code"`
+			Message string `xml:"Message"`
+		} `xml:"Error"`
+		Code    string `xml:"Code" json:"Code"`
+		Message string `xml:"Message" json:"Message"`
+	}
+	if xml.Unmarshal(text, &framed) != nil && json.Unmarshal(text, &framed) != nil {
+		return f
+	}
+	f.code, f.said = framed.Error.Code, framed.Error.Message
+	if f.code == "" {
+		f.code, f.said = framed.Code, framed.Message
+	}
+	return f
+}
+
+// classify turns a failed call into the backend's terms.
+func classify(err error, creates bool) error {
+	var f *failed
+	if !errors.As(err, &f) {
+		return err
+	}
+	if f.temporary() {
+		err = fmt.Errorf("%w; %w", err, backend.ErrUnavailable)
+	}
+	if creates && f.nothingDone() {
+		err = fmt.Errorf("%w; %w", err, backend.ErrNotCreated)
+	}
+	return err
+}

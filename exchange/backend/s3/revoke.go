@@ -1,0 +1,88 @@
+package s3
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/internal/secret"
+)
+
+// revokePath is MinIO's own, for accounts that it keeps itself.
+const revokePath = "/minio/admin/v3/revoke-tokens/builtin"
+
+// Revoke ends a session on MinIO with that session, and then tries whether it is refused.
+//
+// The exchange's own account could end it by the lease's name, too. But MinIO looks among
+// the sessions that it has in memory, and after a restart has only those that somebody
+// has used since; it then says that it is done, and the session lives. A session that
+// asks for its own end is in memory for that alone.
+//
+// Without a handle, the name is all there is, and so the answer is ErrLost: nobody holds
+// such a session, and it expires. On AWS sessions only expire, which is ErrLost as well.
+func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, sealed secret.String) error {
+	if b.limits.Expires {
+		return fmt.Errorf("revoking the session of lease %s: AWS cannot; it expires: %w", lease, backend.ErrLost)
+	}
+	if b.secretKey == nil || !leaseForm.MatchString(string(lease)) {
+		return nil // Issue makes none for such an id
+	}
+	err := b.revoke(ctx, lease, sealed)
+	if err != nil {
+		return fmt.Errorf("revoking the session of lease %s: %w", lease, classify(err, false))
+	}
+	return nil
+}
+
+func (b *Backend) revoke(ctx context.Context, lease backend.LeaseID, sealed secret.String) error {
+	var h handle
+	if json.Unmarshal([]byte(sealed.Reveal()), &h) != nil || h.Access == "" {
+		return b.revokeByName(ctx, lease)
+	}
+	if h.Endpoint != b.endpoint {
+		return fmt.Errorf("it was made on %s, and the configuration now names %s; configure the former until its leases are over", oneLine(h.Endpoint), b.endpoint)
+	}
+	session := aws.Credentials{AccessKeyID: h.Access, SecretAccessKey: h.Secret, SessionToken: h.Token}
+	for range 2 { // the second time to see that it is refused
+		_, err := b.call(ctx, session, target{"s3", b.endpoint + revokePath}, nil)
+		if unknown(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.New("the server says that the session is ended, and takes it still")
+}
+
+// unknown: the server has no such session any more.
+func unknown(err error) bool {
+	var f *failed
+	if !errors.As(err, &f) || f.status != http.StatusForbidden && f.status != http.StatusUnauthorized && f.status != http.StatusBadRequest {
+		return false
+	}
+	switch f.code {
+	case "InvalidAccessKeyId", "InvalidTokenId", "ExpiredToken", "XMinioInvalidIAMCredentials":
+		return true
+	}
+	return false
+}
+
+func (b *Backend) revokeByName(ctx context.Context, lease backend.LeaseID) error {
+	own, err := b.own()
+	if err != nil {
+		return err
+	}
+	query := url.Values{"user": {b.accessKey}, "tokenRevokeType": {string(lease)}}
+	if _, err := b.call(ctx, own, target{"s3", b.endpoint + revokePath + "?" + query.Encode()}, nil); err != nil {
+		return err
+	}
+	return fmt.Errorf("the server's answer with the session was lost, and nobody holds it; the server was told to end it by its name, "+
+		"which after a restart of its own it may not know: %w", backend.ErrLost)
+}

@@ -1,0 +1,277 @@
+// Package s3 is the backend for sessions of object storage: AWS S3, and MinIO.
+//
+// It hides how a task's block becomes a session policy, which can only take away from
+// what the exchange's own account or role may do; how the two kinds of server are asked
+// for a session; and that one of them can end it and the other cannot.
+//
+// What a server does not offer, this backend cannot either. No session lives for less
+// than 15 minutes by itself. MinIO ends one when it is told to, by the lease's name; AWS
+// never does, so there it expires, and Terms says so.
+package s3
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/internal/secret"
+	"github.com/stepkey/stepkey/internal/yamlfile"
+)
+
+// Config is the operator's, strictly decoded.
+type Config struct {
+	Kind          string   `yaml:"kind,required"`            // minio or aws
+	Endpoint      string   `yaml:"endpoint"`                 // https://minio.example.com:9000; for aws, one of STS in a private network
+	Region        string   `yaml:"region"`                   // us-east-1 unless given; required for aws
+	AccessKey     string   `yaml:"access_key,required"`      // of the exchange's own account
+	SecretKeyFile string   `yaml:"secret_key_file,required"` // of that account; read at each request, so that it may be replaced
+	Role          string   `yaml:"role"`                     // aws: the ARN of the role whose sessions are given
+	Buckets       []string `yaml:"buckets,required"`         // that tasks may name
+	CAFile        string   `yaml:"ca_file"`                  // PEM; the system's own unless given
+	InsecureHTTP  bool     `yaml:"insecure_http"`            // lets endpoint be http:// to another machine
+}
+
+// The two kinds of server.
+const (
+	kindMinIO = "minio"
+	kindAWS   = "aws"
+)
+
+// Open reads the files and makes the backend. It asks no network.
+func (c Config) Open(now func() time.Time) (*Backend, error) {
+	limits, err := c.Limits()
+	if err != nil {
+		return nil, err
+	}
+	o := Options{Limits: limits, Kind: c.Kind, Endpoint: c.Endpoint, Region: c.Region, AccessKey: c.AccessKey, Role: c.Role, InsecureHTTP: c.InsecureHTTP, Now: now}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	transport := ownTransport()
+	if c.CAFile != "" {
+		if transport.TLSClientConfig.RootCAs, err = readRoots(c.CAFile); err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+	}
+	o.SecretKey = func() (secret.String, error) { return readKey(c.SecretKeyFile) }
+	if _, err := o.SecretKey(); err != nil {
+		return nil, fmt.Errorf("secret_key_file: %w", err)
+	}
+	o.Transport = transport
+	return New(o), nil
+}
+
+// Limits checks what the configuration says of tasks. It reads no file.
+func (c Config) Limits() (Limits, error) {
+	if c.Kind != kindMinIO && c.Kind != kindAWS {
+		return Limits{}, fmt.Errorf("kind: %s is none; want minio or aws", yamlfile.Quote(c.Kind))
+	}
+	if len(c.Buckets) == 0 {
+		return Limits{}, errors.New("buckets: name those that tasks may use, as [backups]")
+	}
+	for _, name := range c.Buckets {
+		if why := bucketFault(name); why != "" {
+			return Limits{}, fmt.Errorf("buckets: %s is none: %s", yamlfile.Quote(name), why)
+		}
+	}
+	return Limits{Buckets: slices.Clone(c.Buckets), Expires: c.Kind == kindAWS}, nil
+}
+
+// Limits are what tasks may ask for, and what is true of every session. Nil Buckets limit
+// nothing: task files are also checked where no configuration is at hand.
+type Limits struct {
+	Buckets []string
+	Expires bool // sessions cannot be revoked
+}
+
+// Options are what New needs: what Config says, opened.
+type Options struct {
+	Limits
+	Kind      string
+	Endpoint  string
+	Region    string
+	AccessKey string
+	SecretKey func() (secret.String, error) // asked at each request
+	Role      string
+	Transport http.RoundTripper // default one of its own
+	Now       func() time.Time
+
+	InsecureHTTP bool // Endpoint may be http:// to another machine
+}
+
+var (
+	validRegion    = regexp.MustCompile(`\A[a-z]{2,}(-[a-z]+)+-[0-9]\z`)
+	validAccessKey = regexp.MustCompile(`\A[!-~]{3,128}\z`)
+	validRole      = regexp.MustCompile(`\Aarn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}\z`)
+)
+
+func (o Options) check() error {
+	if o.Endpoint != "" {
+		if err := checkEndpoint(o.Endpoint, o.InsecureHTTP); err != nil {
+			return fmt.Errorf("endpoint: %w", err)
+		}
+	}
+	switch {
+	case o.Kind == kindMinIO && o.Endpoint == "":
+		return errors.New("endpoint: say where MinIO is, as https://minio.example.com:9000")
+	case o.Kind == kindMinIO && o.Role != "":
+		return errors.New("role: MinIO has none; a session's account is the one of access_key")
+	case o.Kind == kindAWS && o.Region == "":
+		return errors.New("region: say which, as eu-central-1; sessions are asked for there")
+	case o.Kind == kindAWS && !validRole.MatchString(o.Role):
+		return fmt.Errorf("role: %s is none; want the ARN of the role whose sessions are given, as arn:aws:iam::123456789012:role/stepkey-backups", yamlfile.Quote(o.Role))
+	case o.Region != "" && !validRegion.MatchString(o.Region):
+		return fmt.Errorf("region: %s is none; want one as eu-central-1", yamlfile.Quote(o.Region))
+	case !validAccessKey.MatchString(o.AccessKey):
+		return fmt.Errorf("access_key: %s is none", yamlfile.Quote(o.AccessKey))
+	}
+	return nil
+}
+
+func checkEndpoint(text string, insecure bool) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil, u.Host == "", u.User != nil, u.RawQuery != "", u.Fragment != "", strings.Trim(u.Path, "/") != "":
+		return errors.New("want https:// and a host, nothing after it, as https://minio.example.com:9000")
+	case u.Scheme == "https", u.Scheme == "http" && (insecure || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()):
+		return nil
+	}
+	return errors.New("want https, since sessions travel there; http is for this machine, and with insecure_http: true for a network that only you are on")
+}
+
+// Backend gives sessions of object storage. Safe for concurrent use.
+type Backend struct {
+	limits    Limits
+	kind      string
+	endpoint  string // of objects, as steps get it; empty: AWS's own
+	sts       string // of sessions
+	region    string
+	accessKey string
+	secretKey func() (secret.String, error)
+	role      string
+	signer    *v4.Signer
+	http      *http.Client
+	now       func() time.Time
+}
+
+var _ backend.Backend = (*Backend)(nil)
+
+// New makes a backend. It asks no network. Without a SecretKey it can only read task
+// files.
+func New(o Options) *Backend {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Transport == nil {
+		o.Transport = ownTransport()
+	}
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	b := &Backend{
+		limits: o.Limits, kind: o.Kind, endpoint: strings.TrimSuffix(o.Endpoint, "/"), region: o.Region,
+		accessKey: o.AccessKey, secretKey: o.SecretKey, role: o.Role, signer: v4.NewSigner(), now: o.Now,
+		http: &http.Client{
+			Transport: o.Transport, Timeout: requestFor,
+			// Where another server is to be asked, the request would have to be signed for it.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	b.sts = b.endpoint
+	if b.kind == kindAWS {
+		b.endpoint = ""
+	}
+	if b.sts == "" {
+		b.sts = "https://sts." + b.region + ".amazonaws.com"
+	}
+	return b
+}
+
+const (
+	// requestFor is of one request.
+	requestFor = 10 * time.Second
+	// inFlight is how long after the lease's intent a session may be asked for and made.
+	// Issue keeps it, so that Terms is true.
+	inFlight = 30 * time.Second
+	// shortest is what both kinds of server give at the least.
+	shortest = 15 * time.Minute
+	// longestAWS is what a role of AWS can be set to.
+	longestAWS = 12 * time.Hour
+	maxKeyFile = 4 << 10 // bytes
+)
+
+// life is how long a session is asked to live: to the lease's end, if it is made at the
+// last moment, and never for less than servers give.
+func life(o backend.Order) time.Duration {
+	return max(shortest, o.Until.Sub(o.At)-inFlight).Truncate(time.Second)
+}
+
+// Terms: a session lives for as long as was asked for, by the server's clock and from its
+// making.
+func (b *Backend) Terms(o backend.Order) backend.Terms {
+	return backend.Terms{DiesAt: o.At.Add(inFlight + life(o)), Revocable: !b.limits.Expires}
+}
+
+// Lifetimes is what the linter of task files holds a task's ttl against: a backup may take
+// its time.
+func (b *Backend) Lifetimes() (sensible, longest time.Duration) {
+	if b.limits.Expires {
+		return time.Hour, longestAWS
+	}
+	return time.Hour, 0
+}
+
+func readRoots(path string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading certificates: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", path)
+	}
+	return roots, nil
+}
+
+func readKey(path string) (secret.String, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return secret.String{}, fmt.Errorf("reading the exchange's own secret key: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
+	if err != nil {
+		return secret.String{}, fmt.Errorf("reading the exchange's own secret key: %w", err)
+	}
+	key := strings.TrimSpace(string(text))
+	if key == "" || strings.ContainsAny(key, " \t\r\n") {
+		return secret.String{}, fmt.Errorf("%s holds no secret key: want one line, and nothing else", path)
+	}
+	return secret.New(key), nil
+}
+
+func ownTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: requestFor / 2}).DialContext,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:   requestFor / 2,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   20,
+		IdleConnTimeout:       90 * time.Second,
+		ResponseHeaderTimeout: requestFor,
+	}
+}
