@@ -256,17 +256,10 @@ func (x *Exchange) activate(ctx context.Context, i lease.Intent, issued backend.
 func (x *Exchange) refuse(ctx context.Context, r Request, w identity.Workload, cause error) error {
 	owner, _ := w.Claims.Text("repository_owner_id")
 	no := refused(cause, owner != "" && slices.Contains(x.Owners, owner))
-	e := audit.Entry{Event: no.Kind.event(w), Task: r.Task, Issuer: w.Issuer, Job: w.Job.Name, Reason: cause.Error()}
+	e := audit.Entry{Event: no.Kind.event(w), Task: r.Task, Issuer: w.Issuer, Job: w.Job.Name, Rule: no.Rule, Reason: cause.Error()}
 	var token *identity.Refusal
 	if errors.As(cause, &token) {
-		e.Rule, e.Issuer = token.Rule, token.Issuer
-	}
-	var failed *unmet
-	if errors.As(cause, &failed) {
-		e.Rule = failed.required
-	}
-	if no.Kind == Misbound {
-		e.Rule = ruleBinding
+		e.Issuer = token.Issuer
 	}
 	written, err := x.Leases.Write(context.WithoutCancel(ctx), e)
 	if err != nil {

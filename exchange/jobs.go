@@ -41,7 +41,7 @@ type JobLeases interface {
 	LivesOfRun(ctx context.Context, issuer, repository, run string) ([]lease.Lease, error)
 	LivesOfIssuer(ctx context.Context, issuer string, createdBefore time.Time) ([]lease.Lease, error)
 	LivesByStep(ctx context.Context, issuer string) ([]lease.Lease, error)
-	Bind(ctx context.Context, id backend.LeaseID, step int, why string) error
+	Tie(ctx context.Context, id backend.LeaseID, step int, why string) error
 }
 
 // JobOver ends what a job holds, on the word of its CI system that it is over. It

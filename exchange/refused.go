@@ -53,6 +53,9 @@ type Refused struct {
 	// token or leases; about our policy and our outside systems only where the
 	// workload belongs to a listed owner, and else it is empty.
 	Why string
+	// Rule is which one was broken, as it stands in the audit log. It may be told; empty
+	// where no one rule was.
+	Rule string
 
 	cause error
 }
@@ -80,10 +83,10 @@ func refused(cause error, owner bool) *Refused {
 	var broken *policy.Broken
 	switch {
 	case errors.As(cause, &token):
-		r.Kind, r.Why = NotBelieved, token.Error()
+		r.Kind, r.Why, r.Rule = NotBelieved, token.Error(), token.Rule
 		return r
 	case errors.As(cause, &elsewhere):
-		r.Kind, r.Why = Misbound, elsewhere.Error()
+		r.Kind, r.Why, r.Rule = Misbound, elsewhere.Error(), ruleBinding
 		return r
 	case errors.As(cause, &limit):
 		r.Kind, r.Why = TooMany, limit.Error()
@@ -98,7 +101,7 @@ func refused(cause error, owner bool) *Refused {
 		r.Kind, r.Why = JobOver, lease.ErrJobOver.Error()
 		return r
 	case errors.As(cause, &failed):
-		r.Kind, r.Why = NotAllowed, failed.Error()
+		r.Kind, r.Why, r.Rule = NotAllowed, failed.Error(), failed.required
 		return r
 	case errors.Is(cause, errUnanswered):
 		r.Kind = Unchecked

@@ -43,7 +43,7 @@ func waiting(number int) Step { return Step{Number: number} }
 var sights = []struct {
 	name      string
 	steps     []Step
-	bind      int
+	tie       int
 	this, two bool
 }{
 	{"nothing is shown yet", nil, 0, false, false},
@@ -87,12 +87,12 @@ func TestWhichStepEndsALease(t *testing.T) {
 		for until, over := range map[policy.Until]bool{policy.UntilThisStep: c.this, policy.UntilStep: c.two} {
 			l := Lease{Until: until, Created: after(10.5)}
 			got := sight(l, c.steps)
-			bind := got.bind.Number
+			bind := got.tie.Number
 			if got.job != "" {
 				bind = -1
 			}
-			if bind != c.bind || got.over != over {
-				t.Errorf("%s, until %s: bound to %d, over %t; want %d, %t (%s)", c.name, until, bind, got.over, c.bind, over, got.job)
+			if bind != c.tie || got.over != over {
+				t.Errorf("%s, until %s: bound to %d, over %t; want %d, %t (%s)", c.name, until, bind, got.over, c.tie, over, got.job)
 			}
 		}
 	}
@@ -211,10 +211,10 @@ func TestNoLeaseEndsBeforeItsStepIsOver(t *testing.T) {
 				t.Fatalf("steps one after the other: %s", seen.job)
 			case seen.job != "":
 				return
-			case seen.bind.Number < l.Step:
+			case seen.tie.Number < l.Step:
 				continue
 			}
-			if l.Step = max(l.Step, seen.bind.Number); seen.over && moment.Before(last) {
+			if l.Step = max(l.Step, seen.tie.Number); seen.over && moment.Before(last) {
 				t.Fatalf("ended on a view of %s; it asked at %s, its last step is over at %s; steps %+v", moment, l.Created, last, steps)
 			}
 		}
@@ -238,7 +238,7 @@ func TestALeaseEndsOnceItsStepsAreSeenToBeOver(t *testing.T) {
 		i := rapid.IntRange(0, len(ran)-2).Draw(t, "asker")
 		l := Lease{Until: policy.UntilStep, Created: ran[i].from}
 		seen := sight(l, view(t, steps, noon.Add(time.Hour)))
-		if sameSecond := shown(ran[i].to).Equal(shown(l.Created)); !sameSecond && (seen.bind.Number != ran[i].number || !seen.over) {
+		if sameSecond := shown(ran[i].to).Equal(shown(l.Created)); !sameSecond && (seen.tie.Number != ran[i].number || !seen.over) {
 			t.Fatalf("%+v of %+v", seen, steps)
 		}
 	})

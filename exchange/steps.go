@@ -24,7 +24,7 @@ type Step struct {
 
 // sighting is what one view of a job's steps says of one lease.
 type sighting struct {
-	bind Step   // the step that ends it, Number 0 while that is not to be told
+	tie  Step   // the step that ends it, Number 0 while that is not to be told
 	over bool   // that step is over, and so is the next where the lease waits for it
 	job  string // why it ends with its job after all; empty where it does not
 }
@@ -65,7 +65,7 @@ func sight(l Lease, steps []Step) sighting {
 			return sighting{job: fmt.Sprintf("steps %s and %s ran side by side", first, second)}
 		}
 	}
-	return sighting{bind: ran[i], over: ran[i].Over && last < len(ran) && ran[last].Over}
+	return sighting{tie: ran[i], over: ran[i].Over && last < len(ran) && ran[last].Over}
 }
 
 // inOrder leaves out steps that used nothing: skipped, or over without having begun.
@@ -137,24 +137,24 @@ func (x *Exchange) follow(ctx context.Context, l Lease, steps []Step) (bool, err
 		return false, nil
 	}
 	if l.JobID == "" {
-		return false, x.Leases.Bind(ctx, l.ID, lease.FellBack, "ends with its job: the issuer does not name the single job, whose steps could be seen")
+		return false, x.Leases.Tie(ctx, l.ID, lease.FellBack, "ends with its job: the issuer does not name the single job, whose steps could be seen")
 	}
 	seen := sight(l, steps)
 	switch {
 	case seen.job != "":
-		return false, x.Leases.Bind(ctx, l.ID, lease.FellBack, "ends with its job: "+seen.job)
-	case seen.bind.Number == 0 || seen.bind.Number < l.Step:
+		return false, x.Leases.Tie(ctx, l.ID, lease.FellBack, "ends with its job: "+seen.job)
+	case seen.tie.Number == 0 || seen.tie.Number < l.Step:
 		return false, nil
-	case seen.bind.Number > l.Step:
-		if err := x.Leases.Bind(ctx, l.ID, seen.bind.Number, bound(l, seen.bind)); err != nil {
+	case seen.tie.Number > l.Step:
+		if err := x.Leases.Tie(ctx, l.ID, seen.tie.Number, tied(l, seen.tie)); err != nil {
 			return false, err
 		}
 	}
 	return seen.over, nil
 }
 
-func bound(l Lease, to Step) string {
-	text := "bound to step " + to.String()
+func tied(l Lease, to Step) string {
+	text := "tied to step " + to.String()
 	if l.Until == policy.UntilStep {
 		text += " and the one after it"
 	}

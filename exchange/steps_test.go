@@ -57,10 +57,10 @@ func ran(number, from, to int) exchange.Step {
 }
 
 // bindings are the reasons of what was written down of steps.
-func (st *stage) bindings(t testing.TB) (all []string) {
+func (st *stage) ties(t testing.TB) (all []string) {
 	t.Helper()
 	for _, e := range st.log(t) {
-		if e.Event == audit.Bound {
+		if e.Event == audit.Tied {
 			all = append(all, e.Reason)
 		}
 	}
@@ -99,11 +99,11 @@ func TestTheCredentialIsOverWithTheStepThatItWasHandedTo(t *testing.T) {
 	if _, why := st.is(t, a); why != lease.ByStepOver || st.vault.alive() != 0 {
 		t.Errorf("%s, %d alive", why, st.vault.alive())
 	}
-	want := []string{`bound to step 1 "step 1" and the one after it`, `bound to step 2 "step 2" and the one after it, no longer to step 1`}
-	if got := st.bindings(t); fmt.Sprint(got) != fmt.Sprint(want) {
+	want := []string{`tied to step 1 "step 1" and the one after it`, `tied to step 2 "step 2" and the one after it, no longer to step 1`}
+	if got := st.ties(t); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("written down: %q", got)
 	}
-	if got := st.events(t); got != "pending active bound bound revoking revoked" {
+	if got := st.events(t); got != "pending active tied tied revoking revoked" {
 		t.Errorf("audit log: %s", got)
 	}
 }
@@ -117,7 +117,7 @@ func TestTheCredentialOfOneStepIsOverWithIt(t *testing.T) {
 	c.show(ran(1, 0, 3), ran(2, 3, -1))
 	r.Steps(t.Context())
 	st.mustBe(t, a, lease.Revoked)
-	if got := st.bindings(t); fmt.Sprint(got) != `[bound to step 1 "step 1"]` {
+	if got := st.ties(t); fmt.Sprint(got) != `[tied to step 1 "step 1"]` {
 		t.Errorf("written down: %q", got)
 	}
 }
@@ -130,7 +130,7 @@ func TestWhereStepsRunSideBySideTheJobsEndIsTheCredentials(t *testing.T) {
 	c.show(ran(1, 0, 5), ran(2, 0, 5), ran(3, 6, 9), ran(4, 9, -1))
 	r.Steps(t.Context())
 	st.mustBe(t, a, lease.Active)
-	if got := st.bindings(t); fmt.Sprint(got) != `[ends with its job: steps 1 "step 1" and 2 "step 2" ran side by side]` || c.count() != 1 {
+	if got := st.ties(t); fmt.Sprint(got) != `[ends with its job: steps 1 "step 1" and 2 "step 2" ran side by side]` || c.count() != 1 {
 		t.Errorf("written down: %q, asked %d times", got, c.count())
 	}
 	c.end("7", 1, "71")
@@ -147,7 +147,7 @@ func TestWhereTheIssuerNamesNoJobNoStepCanBeSeen(t *testing.T) {
 	c.show(ran(1, 0, 5), ran(2, 5, 9), ran(3, 9, -1))
 	r.Steps(t.Context())
 	st.mustBe(t, a, lease.Active)
-	if got := st.bindings(t); len(got) != 1 || !strings.HasPrefix(got[0], "ends with its job: the issuer does not name") {
+	if got := st.ties(t); len(got) != 1 || !strings.HasPrefix(got[0], "ends with its job: the issuer does not name") {
 		t.Errorf("written down: %q", got)
 	}
 }
@@ -181,10 +181,10 @@ func TestWhenNobodyAnswersAboutStepsOnlyTheDeadlineEnds(t *testing.T) {
 	}
 }
 
-// unbound is a record in which no step can be written down.
-type unbound struct{ exchange.Leases }
+// untied is a record in which no step can be written down.
+type untied struct{ exchange.Leases }
 
-func (unbound) Bind(context.Context, backend.LeaseID, int, string) error {
+func (untied) Tie(context.Context, backend.LeaseID, int, string) error {
 	return errors.New("read-only")
 }
 
@@ -192,7 +192,7 @@ func TestAStepThatCannotBeWrittenDownEndsNothingYet(t *testing.T) {
 	st, c, r := stepping(t, policy.UntilThisStep)
 	a := st.give(t, "7.1.71")
 	c.show(ran(1, 0, 3), ran(2, 3, -1))
-	st.Leases = unbound{st.store}
+	st.Leases = untied{st.store}
 	r.Steps(t.Context())
 	st.mustBe(t, a, lease.Active)
 	st.Leases = st.store

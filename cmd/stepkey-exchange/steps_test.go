@@ -106,7 +106,7 @@ func TestGitHubTakesTheCredentialNoLongerThanTheStepThatUsesIt(t *testing.T) {
 		t.Errorf("alive after its step: %q\n%s", w.why(t), &log)
 	}
 	all := strings.Join(w.why(t), "\n")
-	for _, want := range []string{`bound: bound to step 2 "Get a credential" and the one after it`, "revoking: " + lease.ByStepOver, "revoked: "} {
+	for _, want := range []string{`tied: tied to step 2 "Get a credential" and the one after it`, "revoking: " + lease.ByStepOver, "revoked: "} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the audit log lacks %q:\n%s", want, all)
 		}
@@ -122,7 +122,7 @@ func TestTheAuditTableShowsStepsAsItShowsMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	if err := printTable(surroundings{out: &out}, entries); err != nil || !strings.Contains(out.String(), `  bound    upload  lease_`) || !strings.Contains(out.String(), `bound to step 1 "Get a credential"`) {
+	if err := printTable(surroundings{out: &out}, entries); err != nil || !strings.Contains(out.String(), `  tied     upload  lease_`) || !strings.Contains(out.String(), `tied to step 1 "Get a credential"`) {
 		t.Errorf("%v\n%s", err, &out)
 	}
 }

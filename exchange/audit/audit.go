@@ -25,7 +25,7 @@ const (
 	Unserved    Event = "unserved"    // a verified workload that might have the task did not get it
 	Pending     Event = "pending"     // the intent is committed, the subject token used
 	Active      Event = "active"      // the credential exists and its way back is sealed
-	Bound       Event = "bound"       // the step that ends the lease is known, or that its job does after all
+	Tied        Event = "tied"        // the step that ends the lease is known, or that its job does after all
 	Revoking    Event = "revoking"    // somebody ended the lease; the backend is being told
 	Revoked     Event = "revoked"     // the backend confirmed the end
 	Expired     Event = "expired"     // it died by itself

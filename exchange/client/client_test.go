@@ -191,14 +191,14 @@ func TestARefusalKeepsItsWordsAndItsAuditID(t *testing.T) {
 	c := against(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(http.StatusForbidden)
-		_, _ = io.WriteString(w, `{"error":"access_denied","error_description":"ref refs/heads/main does not start with refs/tags/v","audit_id":"aud_01"}`)
+		_, _ = io.WriteString(w, `{"error":"access_denied","error_description":"ref refs/heads/main does not start with refs/tags/v","audit_id":"aud_01","rule":"ref"}`)
 	})
 	_, err := c.Token(t.Context(), ask)
 	got, ok := errors.AsType[*client.Error](err)
 	if !ok {
 		t.Fatalf("%T: %v", err, err)
 	}
-	want := &client.Error{Status: 403, Code: "access_denied", Description: "ref refs/heads/main does not start with refs/tags/v", AuditID: "aud_01", RetryAfter: 7 * time.Second}
+	want := &client.Error{Status: 403, Code: "access_denied", Description: "ref refs/heads/main does not start with refs/tags/v", AuditID: "aud_01", Rule: "ref", RetryAfter: 7 * time.Second}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -279,11 +279,15 @@ func TestAWordyRefusalIsTamed(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	hostile := fmt.Sprintf(`{"error":"invalid_grant","error_description":"%s\r\n::set-env name=PATH::/evil\u001b[2J %s","audit_id":"%s"}`,
-		idToken, strings.Repeat("x", 9000), idToken)
+	hostile := fmt.Sprintf(`{"error":"invalid_grant","error_description":"%s\r\n::set-env name=PATH::/evil\u001b[2J %s","audit_id":"%s","rule":"%s"}`,
+		idToken, strings.Repeat("x", 9000), idToken, idToken)
 	_, err := against(t, saying(http.StatusBadRequest, hostile)).Token(t.Context(), ask)
+	refused, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		t.Fatalf("%T: %v", err, err)
+	}
 	text := err.Error()
-	if strings.Contains(text, "canary") || strings.ContainsAny(text, "\r\n\x1b") || len(text) > 2400 || !strings.Contains(text, "[redacted]") {
+	if strings.Contains(text, "canary") || strings.Contains(fmt.Sprintf("%+v", *refused), "canary") || strings.ContainsAny(text, "\r\n\x1b") || len(text) > 2400 || !strings.Contains(text, "[redacted]") {
 		t.Errorf("%d bytes: %s", len(text), text)
 	}
 }

@@ -19,6 +19,7 @@ type Error struct {
 	Code        string        // RFC 6749 section 5.2. Empty: the answer is not the exchange's own but, most likely, a proxy's
 	Description string        // the exchange's words: what was refused, why, what to do
 	AuditID     string        // finds the refusal in the exchange's audit log
+	Rule        string        // which rule the subject token broke, such as RuleBinding; empty: not said
 	RetryAfter  time.Duration // zero: not said. At most an hour
 }
 
@@ -85,10 +86,17 @@ func refusal(got answer, told secret.String) *Error {
 	}
 	refused.Code = body.Code
 	refused.Description = readable(hide(body.Description, told))
-	if isWord(body.AuditID) && !strings.Contains(body.AuditID, told.Reveal()) {
-		refused.AuditID = body.AuditID
-	}
+	refused.AuditID = wordBeside(told, body.AuditID)
+	refused.Rule = wordBeside(told, body.Rule)
 	return refused
+}
+
+// wordBeside is word, if it is one and does not repeat the secret that we told.
+func wordBeside(told secret.String, word string) string {
+	if !isWord(word) || strings.Contains(word, told.Reveal()) {
+		return ""
+	}
+	return word
 }
 
 // hide also works for an empty secret, which strings.ReplaceAll would find between

@@ -113,7 +113,17 @@ type ErrorResponse struct {
 	Code        string `json:"error"`
 	Description string `json:"error_description"`
 	AuditID     string `json:"audit_id,omitempty"`
+	// Rule is which rule the subject token broke, as in the audit log. Somebody who asks
+	// may know more about one than the exchange does; the description is for all.
+	Rule string `json:"rule,omitempty"`
 }
+
+// Some of the rules.
+const (
+	RuleIssuer   = "issuer"   // the exchange does not trust the subject token's issuer
+	RuleAudience = "audience" // the subject token is not for this exchange
+	RuleBinding  = "binding"  // it is bound to another request or key, or not bound where it must be
+)
 
 // Metadata is RFC 8414, served at both well-known places.
 type Metadata struct {

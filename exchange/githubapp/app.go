@@ -66,6 +66,7 @@ type App struct {
 	jwt       *signer
 	pause     time.Duration
 	now       func() time.Time
+	asked     rests // GitHub asked to leave them alone
 
 	mu            sync.Mutex
 	installations map[string]Installation // by "id/123" and "name/owner/repository"

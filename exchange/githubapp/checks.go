@@ -18,13 +18,13 @@ type Checks struct {
 
 	mu           sync.Mutex
 	tokens       map[string]*repositoryToken // by part
-	environments map[environmentKey]environmentSeen
+	environments map[environmentKey]tagged[environmentAnswer]
 	closed       bool
 }
 
 // Checks returns a reader of what tasks require. Close it.
 func (a *App) Checks() *Checks {
-	return &Checks{app: a, tokens: map[string]*repositoryToken{}, environments: map[environmentKey]environmentSeen{}}
+	return &Checks{app: a, tokens: map[string]*repositoryToken{}, environments: map[environmentKey]tagged[environmentAnswer]{}}
 }
 
 // of finds or makes the place for a token, and forgets those that are over.
@@ -55,14 +55,7 @@ func (c *Checks) Close(ctx context.Context) error {
 	c.mu.Unlock()
 	faults := make(chan error, len(tokens))
 	for _, t := range tokens {
-		go func() {
-			if !t.take(ctx) {
-				faults <- context.Cause(ctx)
-				return
-			}
-			defer t.give()
-			faults <- t.drop(ctx)
-		}()
+		go func() { faults <- t.close(ctx) }()
 	}
 	var all error
 	for range tokens {

@@ -17,12 +17,6 @@ type environmentKey struct {
 	name       string
 }
 
-// environmentSeen is an answer that is asked for again only if it changed.
-type environmentSeen struct {
-	etag   string
-	answer environmentAnswer
-}
-
 // environmentAnswer is GitHub's ("Get an environment").
 type environmentAnswer struct {
 	Name  string `json:"name"`
@@ -91,20 +85,13 @@ func (c *Checks) environment(ctx context.Context, r *repositoryToken, doing stri
 	c.mu.Lock()
 	known := c.environments[key]
 	c.mu.Unlock()
-	var now environmentSeen
-	err := r.read(ctx, doing, func(repository string) call {
-		now = environmentSeen{}
-		return call{
-			doing: doing, method: http.MethodGet, path: environmentPath(repository, key.name), want: http.StatusOK, into: &now.answer,
-			etag: known.etag, seen: func(resp *http.Response) { now.etag = resp.Header.Get("ETag") },
-		}
-	})
-	switch e := of(err); {
-	case e != nil && e.Status == http.StatusNotModified && known.etag != "":
-		return known.answer, nil
+	changed, err := known.read(ctx, r, doing, func(repository string) string { return environmentPath(repository, key.name) })
+	switch {
 	case err != nil:
 		return environmentAnswer{}, err
-	case !strings.EqualFold(now.answer.Name, key.name): // GitHub ignores case in these names
+	case !changed:
+		return known.value, nil
+	case !strings.EqualFold(known.value.Name, key.name): // GitHub ignores case in these names
 		return environmentAnswer{}, &Error{Doing: doing, Status: http.StatusOK, Message: "the answer is about another environment"}
 	}
 	c.mu.Lock()
@@ -112,8 +99,8 @@ func (c *Checks) environment(ctx context.Context, r *repositoryToken, doing stri
 	if len(c.environments) >= maxEnvironments {
 		clear(c.environments)
 	}
-	c.environments[key] = now
-	return now.answer, nil
+	c.environments[key] = known
+	return known.value, nil
 }
 
 // customRules asks for the rules of other Apps, which GitHub lists apart ("Get all

@@ -18,17 +18,17 @@ import (
 // It takes no more than its share of an installation's rate limit, which the tokens
 // of tasks draw on, too: when a fifth is left, it rests until the limit is reset.
 type Jobs struct {
-	app *App
+	app   *App
+	share share
 
 	mu     sync.Mutex
 	repos  map[int64]*jobsOfRepository // by id
-	rest   map[int64]time.Time         // by installation: not to be asked before
 	closed bool
 }
 
 // Jobs returns a reader of jobs. Close it.
 func (a *App) Jobs() *Jobs {
-	return &Jobs{app: a, repos: map[int64]*jobsOfRepository{}, rest: map[int64]time.Time{}}
+	return &Jobs{app: a, share: share{app: a, part: jobsLeave}, repos: map[int64]*jobsOfRepository{}}
 }
 
 // Job is one job of a run, as GitHub saw it last. GitHub's view lags behind the
@@ -46,6 +46,7 @@ type Job struct {
 func (j Job) Over() bool { return j.Status == "completed" }
 
 const (
+	jobsLeave    = 5 // one part in so many of an installation's rate limit
 	perPage      = 100
 	maxPages     = 20 // 2,000 jobs of one attempt; GitHub's matrices have 256 each
 	maxPagesKept = 500
@@ -72,7 +73,7 @@ func (j *Jobs) OfRun(ctx context.Context, repository, run int64, attempt int) ([
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.authorize(ctx); err != nil {
+	if err := r.authorize(ctx, doing); err != nil {
 		return nil, err
 	}
 	q := runQuery{doing, run, attempt}
@@ -128,9 +129,7 @@ func (j *Jobs) Close(ctx context.Context) error {
 	faults := make(chan error, len(repos))
 	for _, r := range repos {
 		go func() {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			faults <- r.drop(ctx)
+			faults <- r.token.close(ctx)
 		}()
 	}
 	var all error
@@ -152,34 +151,13 @@ func (j *Jobs) of(id int64) (*jobsOfRepository, error) {
 		return r, nil
 	}
 	for other, known := range j.repos {
-		if known.mu.TryLock() {
-			if !j.app.now().Before(known.token.ExpiresAt) {
-				delete(j.repos, other)
-			}
-			known.mu.Unlock()
+		if known.token.over() {
+			delete(j.repos, other)
 		}
 	}
-	r = &jobsOfRepository{jobs: j, id: id, pages: map[string]page{}}
+	r = j.repository(id)
 	j.repos[id] = r
 	return r, nil
-}
-
-// note reads from an answer how much is left of an installation's rate limit.
-func (j *Jobs) note(installation int64, until time.Time) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.rest[installation] = until
-}
-
-func (j *Jobs) resting(doing string, installation int64) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	until := j.rest[installation]
-	if !j.app.now().Before(until) {
-		delete(j.rest, installation)
-		return nil
-	}
-	return &Error{Doing: doing, RetryAt: until, cause: errors.New("what is left of the installation's rate limit is kept for its tasks")}
 }
 
 // page is an answer that is asked for again only if it changed.

@@ -5,63 +5,44 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // jobsOfRepository is what Jobs has of one repository: its own token, the name that
-// goes with it, and answers. All but id and jobs is guarded by mu.
+// goes with it, and answers. All below mu is guarded by it.
 type jobsOfRepository struct {
-	jobs *Jobs
-	id   int64
+	jobs  *Jobs
+	id    int64
+	token *repositoryToken
 
-	mu           sync.Mutex
-	installation int64
-	token        Token
-	made         time.Time
-	name         string // owner/name
-	pages        map[string]page
+	mu    sync.Mutex
+	held  held
+	name  string // owner/name
+	pages map[string]page
 }
 
-// authorize sees to a token that is good for a while.
-func (r *jobsOfRepository) authorize(ctx context.Context) error {
-	app := r.jobs.app
-	if app.now().Before(r.token.ExpiresAt.Add(-tokenReserve)) {
-		return nil
-	}
-	_ = r.drop(ctx) // it is nearly over; what is left of it dies by itself
-	i, err := app.InstallationOfRepository(ctx, r.id)
+func (j *Jobs) repository(id int64) *jobsOfRepository {
+	token := j.app.repositoryToken(
+		TokenRequest{RepositoryIDs: []int64{id}, Permissions: map[string]string{"actions": "read"}},
+		func(ctx context.Context) (Installation, error) { return j.app.InstallationOfRepository(ctx, id) },
+	)
+	return &jobsOfRepository{jobs: j, id: id, token: token, pages: map[string]page{}}
+}
+
+// authorize sees to a token that is good for a while. What was read with another one is
+// forgotten.
+func (r *jobsOfRepository) authorize(ctx context.Context, doing string) error {
+	h, err := r.token.hold(ctx, doing)
 	if err != nil {
 		return err
 	}
-	doing := fmt.Sprintf("making a token to read the jobs of repository %d", r.id)
-	if !mayReadActions(i.Permissions) {
-		app.Forget(i.ID) // so that it is seen when somebody gives the permission
-		return refuse(doing, "the App's installation at %s lacks the permission actions: read; give it to the App, and have its owners accept", clean(i.Account))
+	if h.token.Value != r.held.token.Value {
+		clear(r.pages)
+		r.name = h.token.Repositories[0].FullName
 	}
-	t, err := app.CreateToken(ctx, i.ID, TokenRequest{RepositoryIDs: []int64{r.id}, Permissions: map[string]string{"actions": "read"}})
-	if err != nil {
-		return err
-	}
-	r.token, r.made, r.installation = t, app.now(), i.ID
-	if len(t.Repositories) != 1 || t.Repositories[0].ID != r.id || !r.rename(t.Repositories[0].FullName) {
-		_ = r.drop(ctx)
-		return &Error{Doing: doing, Status: http.StatusCreated, Message: "the token is not for that one repository"}
-	}
+	r.held = h
 	return nil
-}
-
-// drop revokes the token, if there is one, and forgets what was read with it.
-func (r *jobsOfRepository) drop(ctx context.Context) error {
-	token := r.token.Value
-	r.token = Token{}
-	clear(r.pages)
-	if token.Empty() {
-		return nil
-	}
-	return r.jobs.app.RevokeToken(ctx, token)
 }
 
 func (r *jobsOfRepository) rename(full string) bool {
@@ -81,7 +62,7 @@ func (r *jobsOfRepository) renamed(ctx context.Context) bool {
 	}
 	app, before := r.jobs.app, r.name
 	err := app.do(ctx, idempotent, func() *Error {
-		return app.once(ctx, app.Client(r.token.Value), call{
+		return app.once(ctx, app.Client(r.held.token.Value), call{
 			doing: "asking for a repository's name", method: http.MethodGet, path: fmt.Sprintf("repositories/%d", r.id), want: http.StatusOK, into: &answer,
 		})
 	})
@@ -128,16 +109,16 @@ type jobsAnswer struct {
 func (r *jobsOfRepository) page(ctx context.Context, q runQuery, n int) (page, error) {
 	path := fmt.Sprintf("repos/%s/actions/runs/%d/attempts/%d/jobs?per_page=%d&page=%d", r.name, q.run, q.attempt, perPage, n)
 	known, app := r.pages[path], r.jobs.app
-	if err := r.jobs.resting(q.doing, r.installation); err != nil {
+	if err := r.jobs.share.spent(q.doing, r.held.installation); err != nil {
 		return page{}, err
 	}
 	var answer jobsAnswer
 	var etag string
 	err := app.do(ctx, idempotent, func() *Error {
 		answer = jobsAnswer{}
-		return app.once(ctx, app.Client(r.token.Value), call{
+		return app.once(ctx, app.Client(r.held.token.Value), call{
 			doing: q.doing, method: http.MethodGet, path: path, want: http.StatusOK, into: &answer, etag: known.etag,
-			seen: func(resp *http.Response) { etag = resp.Header.Get("ETag"); r.keepShare(resp) },
+			seen: func(resp *http.Response) { etag = resp.Header.Get("ETag"); r.jobs.share.see(r.held.installation, resp) },
 		})
 	})
 	e := of(err)
@@ -146,22 +127,12 @@ func (r *jobsOfRepository) page(ctx context.Context, q runQuery, n int) (page, e
 		return r.keep(path, page{etag, answer.Total, answer.Jobs}), nil
 	case e.Status == http.StatusNotModified && known.etag != "":
 		return known, nil
-	case e.Status == http.StatusUnauthorized && !app.now().Before(r.made.Add(tokenSettles)):
-		r.token = Token{} // it is dead; the next call makes another
+	case e.Status == http.StatusUnauthorized && !app.now().Before(r.held.made.Add(tokenSettles)):
+		r.token.bury(ctx, r.held) // the next call makes another
 	case !e.RetryAt.IsZero():
-		r.jobs.note(r.installation, e.RetryAt)
+		app.asked.note(r.held.installation, e.RetryAt)
 	}
 	return page{}, e
-}
-
-// keepShare rests when a fifth of the installation's rate limit is left.
-func (r *jobsOfRepository) keepShare(resp *http.Response) {
-	limit, err1 := strconv.ParseInt(resp.Header.Get("X-RateLimit-Limit"), 10, 64)
-	left, err2 := strconv.ParseInt(resp.Header.Get("X-RateLimit-Remaining"), 10, 64)
-	reset, err3 := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64)
-	if err1 == nil && err2 == nil && err3 == nil && left < limit/5 {
-		r.jobs.note(r.installation, time.Unix(reset, 0))
-	}
 }
 
 func (r *jobsOfRepository) keep(path string, p page) page {

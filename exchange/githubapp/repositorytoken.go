@@ -2,7 +2,6 @@ package githubapp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -15,13 +14,22 @@ type repositoryToken struct {
 	app  *App
 	want TokenRequest // of one repository, with one permission
 	find func(context.Context) (Installation, error)
+	// share is what is left to tasks. An answer that we still have is asked for all the
+	// same, since an unchanged one costs nothing. nil: what is read is itself what a task
+	// needs.
+	share *share
 
 	// turn holds one element while somebody uses what is below. It is held while a token
 	// is made, so that many who wait make one, and waiting for it ends with a context.
-	turn  chan struct{}
-	token Token
-	made  time.Time
-	rest  time.Time // GitHub asked not to be asked before
+	turn chan struct{}
+	held held
+}
+
+// held is a token with what belongs to it.
+type held struct {
+	token        Token
+	made         time.Time
+	installation int64 // stays when the token is gone
 }
 
 func (a *App) repositoryToken(want TokenRequest, find func(context.Context) (Installation, error)) *repositoryToken {
@@ -43,55 +51,105 @@ func (r *repositoryToken) give() { <-r.turn }
 // read makes one request with the token, again and again while that may help. What is
 // asked is told the repository's present name, owner/name.
 func (r *repositoryToken) read(ctx context.Context, doing string, ask func(repository string) call) error {
-	t, made, err := r.hold(ctx, doing)
+	h, err := r.hold(ctx, doing)
 	if err != nil {
 		return err
 	}
-	young := r.app.now().Before(made.Add(tokenSettles))
+	young := r.app.now().Before(h.made.Add(tokenSettles))
 	again := func(e *Error) bool { return e.Temporary() || young && e.unsettled() }
+	c := ask(h.token.Repositories[0].FullName)
+	if r.share != nil && c.etag == "" {
+		if err := r.share.spent(doing, h.installation); err != nil {
+			return err
+		}
+	}
 	err = r.app.do(ctx, again, func() *Error {
-		return r.app.once(ctx, r.app.Client(t.Value), ask(t.Repositories[0].FullName))
+		return r.app.once(ctx, r.app.Client(h.token.Value), r.watched(h, ask(h.token.Repositories[0].FullName)))
 	})
 	if e := of(err); e != nil {
-		r.learn(ctx, t, young, e)
+		r.learn(ctx, h, young, e)
 	}
 	return err
 }
 
+// watched is c that also tells how much is left.
+func (r *repositoryToken) watched(h held, c call) call {
+	if r.share == nil {
+		return c
+	}
+	seen := c.seen
+	c.seen = func(resp *http.Response) {
+		r.share.see(h.installation, resp)
+		if seen != nil {
+			seen(resp)
+		}
+	}
+	return c
+}
+
 // learn draws what follows from a refusal for those who ask next.
-func (r *repositoryToken) learn(ctx context.Context, t Token, young bool, e *Error) {
+func (r *repositoryToken) learn(ctx context.Context, h held, young bool, e *Error) {
+	if !e.RetryAt.IsZero() {
+		r.app.asked.note(h.installation, e.RetryAt)
+		return
+	}
+	switch {
+	case young:
+	case e.Status == http.StatusUnauthorized:
+		r.bury(ctx, h)
+	case e.Status == http.StatusMovedPermanently || e.Status == http.StatusNotFound:
+		r.retire(ctx, h)
+	}
+}
+
+// bury forgets a token that GitHub does not know any more. It is not revoked: that takes
+// seconds, and it is dead.
+func (r *repositoryToken) bury(ctx context.Context, h held) {
 	if !r.take(ctx) {
 		return
 	}
 	defer r.give()
-	moved := e.Status == http.StatusMovedPermanently || e.Status == http.StatusNotFound
-	switch {
-	case !e.RetryAt.IsZero():
-		r.rest = e.RetryAt
-	case r.token.Value != t.Value:
-	case e.Status == http.StatusUnauthorized && !young:
-		r.token = Token{} // it is dead
-	case moved && !young:
-		_ = r.drop(ctx) // the repository may have another name now, which comes with a new token
+	if r.held.token.Value == h.token.Value {
+		r.held.token = Token{}
 	}
 }
 
-// hold returns a token that is good for a while, and when it was made.
-func (r *repositoryToken) hold(ctx context.Context, doing string) (Token, time.Time, error) {
+// retire revokes a token whose repository may have another name now, which comes with a
+// new one.
+func (r *repositoryToken) retire(ctx context.Context, h held) {
 	if !r.take(ctx) {
-		return Token{}, time.Time{}, &Error{Doing: doing, cause: context.Cause(ctx)}
+		return
 	}
 	defer r.give()
-	now := r.app.now()
-	switch {
-	case now.Before(r.rest):
-		return Token{}, time.Time{}, &Error{Doing: doing, RetryAt: r.rest, cause: errors.New("GitHub asked to be left alone until then")}
-	case now.Before(r.token.ExpiresAt.Add(-tokenReserve)):
-		return r.token, r.made, nil
+	if r.held.token.Value == h.token.Value {
+		_ = r.drop(ctx)
+	}
+}
+
+// close revokes the token, if there is one, as soon as nobody uses it.
+func (r *repositoryToken) close(ctx context.Context) error {
+	if !r.take(ctx) {
+		return context.Cause(ctx)
+	}
+	defer r.give()
+	return r.drop(ctx)
+}
+
+// hold returns a token that is good for a while.
+func (r *repositoryToken) hold(ctx context.Context, doing string) (held, error) {
+	if !r.take(ctx) {
+		return held{}, &Error{Doing: doing, cause: context.Cause(ctx)}
+	}
+	defer r.give()
+	if err := r.app.leftAlone(doing, r.held.installation); err != nil {
+		return held{}, err
+	}
+	if r.app.now().Before(r.held.token.ExpiresAt.Add(-tokenReserve)) {
+		return r.held, nil
 	}
 	_ = r.drop(ctx) // it is nearly over; what is left of it dies by itself
 	err := r.renew(ctx, doing)
-	return r.token, r.made, err
+	return r.held, err
 }
 
 // renew makes another token. The caller has the turn.
@@ -106,6 +164,14 @@ func (r *repositoryToken) renew(ctx context.Context, doing string) error {
 			return refuse(doing, "the App's installation at %s lacks the permission %s: %s; give it to the App, and have its owners accept", clean(i.Account), name, level)
 		}
 	}
+	if err := r.app.leftAlone(doing, i.ID); err != nil {
+		return err
+	}
+	if first := r.held.made.IsZero(); first && r.share != nil { // what is read with a first one is never free
+		if err := r.share.spent(doing, i.ID); err != nil {
+			return err
+		}
+	}
 	// The caller's going away does not stop this: a token whose answer is lost cannot be
 	// revoked by anybody.
 	making, done := context.WithTimeout(context.WithoutCancel(ctx), timeout)
@@ -114,7 +180,7 @@ func (r *repositoryToken) renew(ctx context.Context, doing string) error {
 	if err != nil {
 		return err
 	}
-	r.token, r.made = t, r.app.now()
+	r.held = held{t, r.app.now(), i.ID}
 	if !r.wanted(t) {
 		_ = r.drop(ctx)
 		return &Error{Doing: doing, Status: http.StatusCreated, Message: "the token is not for that one repository"}
@@ -138,8 +204,8 @@ func (r *repositoryToken) wanted(t Token) bool {
 
 // drop revokes the token, if there is one. The caller has the turn.
 func (r *repositoryToken) drop(ctx context.Context) error {
-	value := r.token.Value
-	r.token = Token{}
+	value := r.held.token.Value
+	r.held.token = Token{}
 	if value.Empty() {
 		return nil
 	}
@@ -155,8 +221,7 @@ func (r *repositoryToken) over() bool {
 		return false
 	}
 	defer r.give()
-	now := r.app.now()
-	return !r.made.IsZero() && !now.Before(r.token.ExpiresAt) && !now.Before(r.rest)
+	return !r.held.made.IsZero() && !r.app.now().Before(r.held.token.ExpiresAt)
 }
 
 // part names one permission over one repository, by its id or as owner/name.

@@ -19,6 +19,7 @@ const (
 	tasksNone    = time.Minute      // as long nobody is asked again about what is not there
 	tasksPause   = 5 * time.Second  // before GitHub is asked again that did not answer
 	tasksTake    = 15 * time.Second // all requests for one repository
+	tasksLeave   = 10               // one part in so many of an installation's rate limit
 	maxFolders   = 1000             // repositories in the cache, those without tasks too
 	maxStrangers = 60               // repositories not in the cache that one asker may name in a minute
 	maxTaskFiles = 100
@@ -38,9 +39,14 @@ var ErrNoTaskFiles = errors.New("no task files")
 // What it read is used for 30 s without asking. Then GitHub is asked whether anything
 // changed, which costs nothing of its rate limit where nothing did. Where it does not
 // answer, what was read serves until it is a minute old, and then nothing does.
+//
+// When a tenth of an installation's rate limit is left, that is for what the tokens of
+// tasks do. Until the limit is reset GitHub is asked only whether anything changed; what
+// did change, and a repository that was not read before, has to wait.
 type TaskFiles struct {
 	app    *App
 	owners []int64
+	share  share
 
 	mu      sync.Mutex
 	folders map[string]*taskFolder // by owner/name in lower case
@@ -67,7 +73,7 @@ type TaskFolder struct {
 // TaskFiles returns a reader of the task files of repositories of these owners, by
 // their numeric ids. Close it.
 func (a *App) TaskFiles(owners []string) (*TaskFiles, error) {
-	t := &TaskFiles{app: a, folders: map[string]*taskFolder{}, asked: map[string]*asking{}}
+	t := &TaskFiles{app: a, share: share{app: a, part: tasksLeave}, folders: map[string]*taskFolder{}, asked: map[string]*asking{}}
 	for _, owner := range owners {
 		id, err := strconv.ParseInt(owner, 10, 64)
 		if err != nil || id <= 0 {
@@ -151,7 +157,7 @@ func (t *TaskFiles) evict() {
 		t.closing.Go(func() {
 			bounded, done := context.WithTimeout(context.Background(), tasksTake) // nobody waits for it but Close
 			defer done()
-			_ = f.close(bounded)
+			_ = f.token.close(bounded)
 		})
 	}
 }
@@ -165,7 +171,7 @@ func (t *TaskFiles) Close(ctx context.Context) error {
 	t.mu.Unlock()
 	faults := make(chan error, len(folders))
 	for _, f := range folders {
-		go func() { faults <- f.close(ctx) }()
+		go func() { faults <- f.token.close(ctx) }()
 	}
 	var all error
 	for range folders {

@@ -293,6 +293,109 @@ func TestWhereThereIsNothingItIsSaidAndNotAskedForAgainAtOnce(t *testing.T) {
 	}
 }
 
+// little has GitHub say how much is left of the installation's limit.
+func (s *shelf) little(left int, reset time.Time) {
+	s.hub.Fault(func(*http.Request) *githubsim.Fault {
+		return &githubsim.Fault{Header: http.Header{
+			"X-Ratelimit-Limit": {"5000"}, "X-Ratelimit-Remaining": {fmt.Sprint(left)}, "X-Ratelimit-Reset": {fmt.Sprint(reset.Unix())},
+		}}
+	})
+}
+
+func TestTheLastTenthOfTheRateLimitIsLeftToTasksAndOnlyWhatIsFreeIsAsked(t *testing.T) {
+	s := keepTasks(t, githubsim.Options{})
+	s.hub.AddRepository(githubsim.Repository{ID: 777, Owner: "acme", OwnerID: acmeID, Name: "gadget"})
+	s.hub.AddFile("acme", "gadget", ".github/stepkey/release.yaml", []byte("release: 1\n"))
+	gadget := func() error { _, err := s.files.Of(t.Context(), "1", "acme", "gadget"); return err }
+	waits := func(what string, err error, until time.Time) {
+		t.Helper()
+		var refused *githubapp.Error
+		if !errors.As(err, &refused) || !refused.RetryAt.Equal(until) || !refused.Temporary() || errors.Is(err, githubapp.ErrNoTaskFiles) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	reset := noon.Add(10 * time.Minute)
+	s.little(500, reset) // a tenth
+	first, err := s.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.little(499, reset)
+	s.wait(31 * time.Second)
+	seen := len(s.hub.Requests())
+	for range 3 {
+		if got, err := s.read(); err != nil || got.Version != first.Version {
+			t.Fatalf("unchanged: %v", err)
+		}
+		s.wait(31 * time.Second)
+	}
+	if count := s.asked(&seen); len(count) != 1 || count[http.StatusNotModified] != 6 {
+		t.Errorf("unchanged: answered %v; want six 304, which draw on no rate limit", count)
+	}
+	for range 2 {
+		waits("a repository that was not read before", gadget(), reset)
+	}
+	if count := s.asked(&seen); count[http.StatusOK] != 1 || len(count) != 1 { // for whom the installation is, with the App's own limit
+		t.Errorf("a repository that was not read before: answered %v", count)
+	}
+	s.hub.AddFile("acme", "widget", ".github/stepkey/release.yaml", []byte("release: 2\n"))
+	if got, err := s.read(); err != nil || got.Version != first.Version {
+		t.Errorf("changed, and what was read is not a minute old: %v", err)
+	}
+	s.wait(30 * time.Second)
+	for range 2 {
+		_, err := s.read()
+		waits("changed", err, reset)
+	}
+	if count := s.asked(&seen); count[http.StatusOK] != 1 || count[http.StatusNotModified] != 1 {
+		t.Errorf("changed: answered %v; want one 200, for the list", count)
+	}
+	s.little(4999, reset.Add(time.Hour))
+	s.wait(reset.Sub(s.now()))
+	if got, err := s.read(); err != nil || got.Version == first.Version {
+		t.Errorf("once the limit is reset: %v", err)
+	}
+	if err := gadget(); err != nil {
+		t.Errorf("once the limit is reset, another repository: %v", err)
+	}
+}
+
+func TestAnInstallationThatAsksToBeLeftAloneIsLeftAloneByEveryReader(t *testing.T) {
+	s := keepTasks(t, githubsim.Options{})
+	s.hub.AddRepository(githubsim.Repository{ID: 777, Owner: "acme", OwnerID: acmeID, Name: "gadget"})
+	if _, err := s.read(); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(31 * time.Second)
+	s.hub.Fault(func(r *http.Request) *githubsim.Fault {
+		if !strings.Contains(r.URL.Path, "/repos/acme/widget") || strings.HasSuffix(r.URL.Path, "/installation") {
+			return nil
+		}
+		return &githubsim.Fault{Before: http.StatusForbidden, Header: http.Header{"Retry-After": {"900"}}, Body: `{"message":"You have exceeded a secondary rate limit."}`}
+	})
+	if _, err := s.read(); err != nil {
+		t.Errorf("what was read half a minute ago: %v", err)
+	}
+	until := s.now().Add(15 * time.Minute)
+	s.wait(30 * time.Second)
+	seen := len(s.hub.Requests())
+	for _, name := range []string{"widget", "gadget"} {
+		_, err := s.files.Of(t.Context(), "1", "acme", name)
+		var refused *githubapp.Error
+		if !errors.As(err, &refused) || !refused.RetryAt.Equal(until) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if count := s.asked(&seen); count[http.StatusOK] > 1 || len(count) > 1 { // 200: which installation it is
+		t.Errorf("answered %v", count)
+	}
+	s.hub.Fault(nil)
+	s.wait(until.Sub(s.now()))
+	if _, err := s.read(); err != nil {
+		t.Errorf("once it is over: %v", err)
+	}
+}
+
 func TestOneWhoNamesManyRepositoriesIsHeldToARate(t *testing.T) {
 	s := keepTasks(t, githubsim.Options{})
 	for i := range 100 {

@@ -44,12 +44,6 @@ type taskFolder struct {
 	blobs   map[string][]byte // files by the name that git has for their content
 }
 
-// tagged is an answer that is asked for again only if it changed.
-type tagged[T any] struct {
-	etag  string
-	value T
-}
-
 // named is who has the name of a repository.
 type named struct {
 	ID       int64  `json:"id"`
@@ -73,6 +67,7 @@ func newTaskFolder(t *TaskFiles, owner, name string) *taskFolder {
 		TokenRequest{Repositories: []string{name}, Permissions: map[string]string{"contents": "read"}},
 		func(ctx context.Context) (Installation, error) { return t.app.InstallationNamed(ctx, owner, name) },
 	)
+	f.token.share = &t.share
 	return f
 }
 
@@ -134,7 +129,7 @@ func (f *taskFolder) replace(ctx context.Context, err error) {
 	}
 	defer f.token.give()
 	if e := of(err); e != nil && e.Status == http.StatusUnauthorized {
-		f.token.token = Token{}
+		f.token.held.token = Token{}
 		return
 	}
 	_ = f.token.drop(ctx)
@@ -172,30 +167,19 @@ func gone(e *Error) bool {
 // forget drops what is known, and the token.
 func (f *taskFolder) forget(ctx context.Context) {
 	f.known, f.blobs, f.naming, f.listing = nil, nil, tagged[named]{}, tagged[[]entry]{}
-	if f.token.take(ctx) {
-		_ = f.token.drop(ctx) // it can read one repository and dies within the hour
-		f.token.give()
-	}
-}
-
-func (f *taskFolder) close(ctx context.Context) error {
-	if !f.token.take(ctx) {
-		return context.Cause(ctx)
-	}
-	defer f.token.give()
-	return f.token.drop(ctx)
+	_ = f.token.close(ctx) // it can read one repository and dies within the hour
 }
 
 // read reads whatever changed. The name is looked up before and after, because it is by
 // name that GitHub gives out files, and a public repository's to any token: what was
 // read must be of the repository that the token is for.
 func (f *taskFolder) read(ctx context.Context) (*TaskFolder, error) {
-	t, made, err := f.token.hold(ctx, f.doing)
+	h, err := f.token.hold(ctx, f.doing)
 	if err != nil {
 		return nil, f.inWords(err)
 	}
-	f.made = made
-	of := t.Repositories[0]
+	f.made = h.made
+	of := h.token.Repositories[0]
 	if !slices.Contains(f.owners, of.OwnerID) {
 		f.forget(ctx)
 		return nil, fmt.Errorf("%w: %s belongs to owner %d, whose repositories are not listed under repository_tasks", ErrNoTaskFiles, clean(of.FullName), of.OwnerID)
@@ -259,25 +243,7 @@ func (f *taskFolder) path(below string) string {
 
 // get reads into known what changed of it.
 func get[T any](ctx context.Context, f *taskFolder, path string, known *tagged[T]) (changed bool, err error) {
-	var answer T
-	var etag string
-	err = f.token.read(ctx, f.doing, func(string) call {
-		var none T
-		answer = none
-		return call{
-			doing: f.doing, method: http.MethodGet, path: path, want: http.StatusOK, into: &answer, etag: known.etag,
-			seen: func(r *http.Response) { etag = r.Header.Get("ETag") },
-		}
-	})
-	e := of(err)
-	switch {
-	case err == nil:
-		*known = tagged[T]{etag, answer}
-		return true, nil
-	case e != nil && e.Status == http.StatusNotModified && known.etag != "":
-		return false, nil
-	}
-	return false, err
+	return known.read(ctx, f.token, f.doing, func(string) string { return path })
 }
 
 // files lists the folder and reads those files that it does not have.

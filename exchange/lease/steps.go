@@ -26,10 +26,10 @@ func (s *Store) LivesByStep(ctx context.Context, issuer string) ([]Lease, error)
 }
 
 // Bind writes down with which step a lease ends, or FellBack, and why. A lease is only
-// bound to a later step than before, and one that fell back or is being ended stays as
+// tied to a later step than before, and one that fell back or is being ended stays as
 // it is: then nothing is changed, and that is no error, since views of a job come late
 // and to several processes.
-func (s *Store) Bind(ctx context.Context, id backend.LeaseID, step int, why string) error {
+func (s *Store) Tie(ctx context.Context, id backend.LeaseID, step int, why string) error {
 	return s.transact(ctx, fmt.Sprintf("binding %s to a step", id), func(tx session) error {
 		l, _, err := one(ctx, tx, `id = ?`+tx.forUpdate, string(id))
 		if err != nil || !l.EndsWithStep() || l.State.Final() || l.Reason != "" || (step != FellBack && step <= l.Step) {
@@ -38,7 +38,7 @@ func (s *Store) Bind(ctx context.Context, id backend.LeaseID, step int, why stri
 		if _, err := tx.exec(ctx, `UPDATE leases SET step = ? WHERE id = ?`, step, string(id)); err != nil {
 			return err
 		}
-		_, err = s.enter(ctx, tx, entry(l, audit.Bound, "", why))
+		_, err = s.enter(ctx, tx, entry(l, audit.Tied, "", why))
 		return err
 	})
 }

@@ -46,19 +46,19 @@ func TestALeaseIsBoundToAStepAndOnlyEverToALaterOne(t *testing.T) {
 		l := h.until(t, "mine", policy.UntilStep)
 		h.until(t, "other", policy.UntilJob)
 		for _, c := range []struct{ to, want int }{{4, 4}, {4, 4}, {3, 4}, {5, 5}, {0, 5}} {
-			if err := h.Bind(t.Context(), l.ID, c.to, `bound to step 4 "Publish"`); err != nil {
+			if err := h.Tie(t.Context(), l.ID, c.to, `tied to step 4 "Publish"`); err != nil {
 				t.Fatal(err)
 			}
 			held := h.byStep(t)
 			if len(held) != 1 || held[0].ID != l.ID || held[0].Step != c.want || held[0].Until != policy.UntilStep {
-				t.Fatalf("bound to %d: %+v, want %d", c.to, held, c.want)
+				t.Fatalf("tied to %d: %+v, want %d", c.to, held, c.want)
 			}
 		}
-		if got := h.events(t, l.ID); got != "pending active bound bound" {
+		if got := h.events(t, l.ID); got != "pending active tied tied" {
 			t.Errorf("audit log: %s", got)
 		}
 		entries, err := h.Audit(t.Context(), AuditQuery{Lease: string(l.ID), Limit: 9})
-		if err != nil || entries[2].Reason != `bound to step 4 "Publish"` || entries[2].Task != "publish-release" {
+		if err != nil || entries[2].Reason != `tied to step 4 "Publish"` || entries[2].Task != "publish-release" {
 			t.Errorf("%+v, %v", entries, err)
 		}
 	})
@@ -69,7 +69,7 @@ func TestALeaseThatFellBackToItsJobStaysWithIt(t *testing.T) {
 		h := open(t)
 		l := h.until(t, "mine", policy.UntilThisStep)
 		for _, step := range []int{4, FellBack, 5, FellBack} {
-			if err := h.Bind(t.Context(), l.ID, step, "why"); err != nil {
+			if err := h.Tie(t.Context(), l.ID, step, "why"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -77,7 +77,7 @@ func TestALeaseThatFellBackToItsJobStaysWithIt(t *testing.T) {
 		if held := h.byStep(t); err != nil || len(held) != 0 || len(all) != 1 || all[0].Step != FellBack || all[0].EndsWithStep() {
 			t.Errorf("%v by step, of the run %+v, %v", held, all, err)
 		}
-		if got := h.events(t, l.ID); got != "pending active bound bound" {
+		if got := h.events(t, l.ID); got != "pending active tied tied" {
 			t.Errorf("audit log: %s", got)
 		}
 	})
@@ -91,18 +91,18 @@ func TestALeaseThatIsBeingEndedOrEndsWithItsJobIsNotBound(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, id := range []backend.LeaseID{ending.ID, job.ID} {
-			if err := h.Bind(t.Context(), id, 4, "why"); err != nil {
+			if err := h.Tie(t.Context(), id, 4, "why"); err != nil {
 				t.Fatal(err)
 			}
-			if got := h.events(t, id); strings.Contains(got, "bound") {
+			if got := h.events(t, id); strings.Contains(got, "tied") {
 				t.Errorf("audit log: %s", got)
 			}
 		}
 		if held := h.byStep(t); len(held) != 0 {
 			t.Errorf("to look at: %+v", held)
 		}
-		if err := h.Bind(t.Context(), "lease_none", 4, "why"); err == nil {
-			t.Error("a lease that is not there was bound")
+		if err := h.Tie(t.Context(), "lease_none", 4, "why"); err == nil {
+			t.Error("a lease that is not there was tied to a step")
 		}
 	})
 }

@@ -108,7 +108,7 @@ func (sc *scene) ask(t testing.TB, a asking) (int, client.TokenResponse, client.
 // misbound demands the refusal of a token that is not for what it is shown with.
 func misbound(t testing.TB, what string, status int, no client.ErrorResponse) {
 	t.Helper()
-	if status != http.StatusBadRequest || no.Code != client.CodeInvalidGrant || no.AuditID == "" || !strings.HasPrefix(no.Description, "Subject token refused (binding): ") {
+	if status != http.StatusBadRequest || no.Code != client.CodeInvalidGrant || no.AuditID == "" || no.Rule != client.RuleBinding || !strings.HasPrefix(no.Description, "Subject token refused (binding): ") {
 		t.Errorf("%s: %d %+v", what, status, no)
 	}
 }

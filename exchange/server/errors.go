@@ -47,13 +47,17 @@ func (e *notYetEnded) Error() string {
 // refuse answers with what err means to the caller.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	say, auditID := inWords(err)
+	body := client.ErrorResponse{Code: say.code, Description: say.text, AuditID: auditID}
+	if refused, ok := errors.AsType[*exchange.Refused](err); ok && say.code == client.CodeInvalidGrant {
+		body.Rule = refused.Rule
+	}
 	if say.status >= http.StatusInternalServerError {
 		s.Log.ErrorContext(r.Context(), "a request failed", "path", r.URL.Path, "status", say.status, "audit_id", auditID, "error", err)
 	}
 	if say.retry > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(say.retry))
 	}
-	s.answerOrLog(w, r, say.status, client.ErrorResponse{Code: say.code, Description: say.text, AuditID: auditID})
+	s.answerOrLog(w, r, say.status, body)
 }
 
 func inWords(err error) (words, string) {

@@ -256,6 +256,9 @@ func TestEachRefusalHasItsStatusAndWords(t *testing.T) {
 			if status != c.status || refused.Code != c.code || !strings.Contains(refused.Description, c.says) || refused.AuditID == "" {
 				t.Errorf("%d %+v", status, refused)
 			}
+			if (c.code == "invalid_grant" && c.says == "audience") != (refused.Rule == client.RuleAudience) {
+				t.Errorf("the rule is told as %q", refused.Rule)
+			}
 			if c.silent != "" && strings.Contains(refused.Description, c.silent) {
 				t.Errorf("tells a stranger about the policy: %s", refused.Description)
 			}

@@ -21,19 +21,7 @@ func asApp(c *call) error {
 }
 
 // asInstallation lets a live installation token in, whatever its permissions.
-func asInstallation(c *call) error {
-	value, err := c.bearer()
-	if err != nil {
-		return err
-	}
-	if isJWT(value) {
-		return c.refuseAppJWT(value)
-	}
-	if c.token, err = c.g.liveToken(value); err != nil {
-		return err
-	}
-	return c.token.settle(false)
-}
+func asInstallation(c *call) error { return c.identify(nil) }
 
 // reads lets in who may read that part of the repository: anybody where it is
 // public.

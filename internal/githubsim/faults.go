@@ -17,7 +17,7 @@ type Fault struct {
 	Before     int             // answer this status instead of doing anything
 	Drop       bool            // do it, then cut the connection
 	After      int             // do it, then answer this status
-	Header     http.Header     // of the answers Before and After
+	Header     http.Header     // of the answers Before and After; of any other, in place of its own
 	Body       string          // of the answers Before and After; default: GitHub's error object
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -33,6 +34,7 @@ func (g *GitHub) serve(w http.ResponseWriter, r *http.Request) {
 		a = fault.answer(fault.Before)
 	default:
 		a = g.handle(r, body)
+		maps.Copy(a.header, fault.Header)
 	}
 	switch {
 	case fault.Drop:
