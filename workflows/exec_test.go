@@ -14,14 +14,14 @@ import (
 
 // onTheMachine tells one story twice: with the action as a process, and in a container.
 // The exchange is where run steps reach it too, which are on the machine itself.
-func onTheMachine(t *testing.T, story func(t *testing.T, w *world)) {
+func onTheMachine(t *testing.T, s setting, story func(t *testing.T, w *world)) {
 	t.Helper()
 	for _, program := range []string{"git", "jq", "curl"} {
 		needs(t, program)
 	}
 	t.Run("the action as a process", func(t *testing.T) {
 		t.Parallel()
-		w, files := begin(t, setting{}, "127.0.0.1")
+		w, files := begin(t, s, "127.0.0.1")
 		w.runner.Mode = runnersim.Process
 		w.runner.Entrypoints = map[string]string{"/main": binary(t, "stepkey"), "/post": binary(t, "stepkey")}
 		w.exchange = serve(t, "127.0.0.1", files)
@@ -29,7 +29,7 @@ func onTheMachine(t *testing.T, story func(t *testing.T, w *world)) {
 	})
 	t.Run("the action in a container", func(t *testing.T) {
 		t.Parallel()
-		w, files, network := inContainers(t, setting{})
+		w, files, network := inContainers(t, s)
 		w.exchange = serve(t, network.Gateway, files)
 		story(t, w)
 	})
@@ -37,7 +37,7 @@ func onTheMachine(t *testing.T, story func(t *testing.T, w *world)) {
 
 func TestACommandsKeyIsGoneBeforeItsStepEnds(t *testing.T) {
 	t.Parallel()
-	onTheMachine(t, func(t *testing.T, w *world) {
+	onTheMachine(t, setting{}, func(t *testing.T, w *world) {
 		job := w.job(w.release(), read(t, "exec.yml"))
 		job.Watch = func(m runnersim.Moment) {
 			if m.Name == "Upload" && m.Done {
@@ -77,7 +77,7 @@ const look = `          echo "it holds $GH_TOKEN"
 // log, arguments, environments of later steps, state, outputs, summary and files.
 func TestACommandsKeyIsSeenNowhereElse(t *testing.T) {
 	t.Parallel()
-	onTheMachine(t, func(t *testing.T, w *world) {
+	onTheMachine(t, setting{}, func(t *testing.T, w *world) {
 		job := w.job(w.release(), replace(t, read(t, "exec.yml"), "          UPLOAD\n", look))
 		job.Env["RUNNER_DEBUG"] = "1" // every debug line too
 		r := w.run(t, job)
@@ -134,7 +134,7 @@ jobs:
 
 func TestALeaseEndsEarlyAndItsPostFindsItOver(t *testing.T) {
 	t.Parallel()
-	onTheMachine(t, func(t *testing.T, w *world) {
+	onTheMachine(t, setting{}, func(t *testing.T, w *world) {
 		job := w.job(w.release(), closing)
 		job.Watch = func(m runnersim.Moment) {
 			if m.ID == "close" && m.Phase == runnersim.Main && m.Done {
@@ -162,7 +162,7 @@ func TestALeaseEndsEarlyAndItsPostFindsItOver(t *testing.T) {
 // A job ends what is its own: the id of another's lease is no key to it.
 func TestAnotherJobsLeaseIsNotClosed(t *testing.T) {
 	t.Parallel()
-	onTheMachine(t, func(t *testing.T, w *world) {
+	onTheMachine(t, setting{}, func(t *testing.T, w *world) {
 		inside := w.job(w.release(), closing)
 		stranger := w.job(w.release(), replace(t, key, "          task: publish-release\n", "          lease: ${{ vars.LEASE }}\n"))
 		inside.Watch = func(m runnersim.Moment) {

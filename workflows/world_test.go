@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -23,14 +24,21 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/internal/githubsim"
+	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
 
 // world is what a story happens in: GitHub on an address that jobs reach, the real
 // exchange, and a runner that has the real action.
 type world struct {
+	address  string // of this machine, which its jobs reach
 	gh       *githubsim.GitHub
 	exchange *exchange
+	db       *database // of stories that have one, as the next four
+	s3       *realserver.MinIO
+	images   *images
+	host     *host
+	spy      *spy
 	runner   runnersim.Options
 
 	mu    sync.Mutex
@@ -43,8 +51,8 @@ type setting struct {
 	ttl string
 	// backends are lines of the configuration beside github's, two spaces deep; tasks are
 	// task files by name, and files what the configuration names. Servers that a job and
-	// the exchange reach listen on the address that the function gets.
-	beside func(address string) (backends string, tasks, files map[string]string)
+	// the exchange reach listen on the world's address.
+	beside func(t *testing.T, w *world) (backends string, tasks, files map[string]string)
 }
 
 // everywhere tells one story twice: with processes on loopback, and with the images in
@@ -109,7 +117,7 @@ func begin(t *testing.T, s setting, address string) (*world, func(url, listen st
 	app := gh.AddApp(githubsim.App{ClientID: "Iv1.acme", Slug: "acme-stepkey", Permissions: map[string]string{"contents": "write", "issues": "write"}})
 	gh.Install(app, "acme")
 
-	w := &world{gh: gh}
+	w := &world{address: address, gh: gh}
 	gh.Fault(w.onRequest)
 	w.runner = runnersim.Options{
 		Actions: map[string]string{"stepkey/stepkey@v1": root}, Dir: t.TempDir(),
@@ -123,7 +131,7 @@ func begin(t *testing.T, s setting, address string) (*world, func(url, listen st
 	var backends string
 	var tasks, besides map[string]string
 	if s.beside != nil {
-		backends, tasks, besides = s.beside(address)
+		backends, tasks, besides = s.beside(t, w)
 	}
 	return w, func(url, listen string) map[string][]byte {
 		host, _, _ := strings.Cut(listen, ":")
@@ -236,7 +244,7 @@ func behindTLS(t *testing.T, api, address string) (front string, certificate []b
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.ParseIP(address)}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: address}, IPAddresses: []net.IP{net.ParseIP(address)}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

@@ -90,10 +90,11 @@ func (s *step) fate(lease client.Ended, began time.Time) string {
 		return "had ended already: " + stateInWords(lease.State)
 	}
 	text := stateInWords(lease.State) + "; the exchange goes on until that is confirmed"
-	if s.saved(stateDiesAt) == "" {
+	diesAt, err := s.savedTime(stateDiesAt)
+	if err != nil {
 		return text
 	}
-	return text + ", and the credential is gone by " + s.savedMoment(stateDiesAt) + " in any case"
+	return text + ", and " + inAnyCase("the credential", diesAt)
 }
 
 func (s *step) giveBackAll(ctx context.Context, why string) {
@@ -127,17 +128,16 @@ func (s *step) giveBackAll(ctx context.Context, why string) {
 // notEnded is a warning, not an error: the keeper has the deadline.
 func (s *step) notEnded(err error) {
 	title, text := "not given back", sentence(explainEnd(err).text)
-	known := s.saved(stateEndsAt) != ""
+	diesAt, unknown := s.savedTime(stateDiesAt)
 	switch {
 	case takenOver(err):
 		title = "end not confirmed yet"
 		text += " The exchange goes on until it is"
-		if known {
-			text += "; the credential is gone by " + s.savedMoment(stateDiesAt) + " in any case"
+		if unknown == nil {
+			text += "; " + inAnyCase("the credential", diesAt)
 		}
-	case known:
-		text += " The credential was not ended from here; the exchange ends it at its deadline: it lives until " + s.savedMoment(stateEndsAt) +
-			", and if the exchange stays down, until " + s.savedMoment(stateDiesAt)
+	case unknown == nil:
+		text += " The credential was not ended from here; the exchange ends it at its deadline: it lives until " + s.savedMoment(stateEndsAt) + ", and " + staysDown(diesAt)
 	default:
 		text += " If there is a credential, it was not ended from here; the exchange ends it at its deadline"
 	}
@@ -160,9 +160,13 @@ func (s *step) summarize(rows ...[2]string) {
 }
 
 func (s *step) savedMoment(name string) string {
-	at, err := time.Parse(time.RFC3339, s.saved(name))
+	at, err := s.savedTime(name)
 	if err != nil {
 		return "an unknown moment"
 	}
 	return moment(at)
+}
+
+func (s *step) savedTime(name string) (time.Time, error) {
+	return time.Parse(time.RFC3339, s.saved(name))
 }

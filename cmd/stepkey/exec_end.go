@@ -106,12 +106,12 @@ func (e *execution) endOne(ctx context.Context, l lease) (client.Revocation, err
 // outcomeOf words what became of a lease. sure: nothing of it lives on that ought not to.
 func (e *execution) outcomeOf(g *client.Grant, ended end) (text string, sure bool) {
 	name := g.Task + ": "
-	deadline := fmt.Sprintf("it lives until %s, and if the exchange stays down, until %s (lease %s)", moment(g.EndsAt), moment(g.DiesAt), g.LeaseID)
+	deadline := fmt.Sprintf("it lives until %s, and %s (lease %s)", moment(g.EndsAt), staysDown(g.DiesAt), g.LeaseID)
 	switch {
 	case !g.Revocable:
 		return fmt.Sprintf("%scannot be revoked; the credential expires at %s (lease %s)", name, moment(g.DiesAt), g.LeaseID), true
 	case ended.err != nil && takenOver(ended.err):
-		return fmt.Sprintf("%s%s The exchange goes on until it is ended; it is gone by %s in any case (lease %s)", name, sentence(explainEnd(ended.err).text), moment(g.DiesAt), g.LeaseID), false
+		return fmt.Sprintf("%s%s The exchange goes on until it is ended; %s (lease %s)", name, sentence(explainEnd(ended.err).text), inAnyCase("it", g.DiesAt), g.LeaseID), false
 	case ended.err != nil:
 		return fmt.Sprintf("%s%s The credential was not ended from here; the exchange ends it at its deadline: %s", name, sentence(explainEnd(ended.err).text), deadline), false
 	}
@@ -127,5 +127,5 @@ func (e *execution) outcomeOf(g *client.Grant, ended end) (text string, sure boo
 	case "", "expired", "failed":
 		return fmt.Sprintf("%shad ended already (lease %s)", name, g.LeaseID), true
 	}
-	return fmt.Sprintf("%sis %s; the exchange goes on until that is confirmed, and it is gone by %s in any case (lease %s)", name, stateInWords(state), moment(g.DiesAt), g.LeaseID), false
+	return fmt.Sprintf("%sis %s; the exchange goes on until that is confirmed, and %s (lease %s)", name, stateInWords(state), inAnyCase("it", g.DiesAt), g.LeaseID), false
 }

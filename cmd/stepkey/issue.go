@@ -73,8 +73,8 @@ type issuedLease struct {
 	Task       string            `json:"task"`
 	LeaseID    string            `json:"lease_id"`
 	LeaseToken string            `json:"lease_token"`
-	EndsAt     time.Time         `json:"ends_at"` // RFC 3339, UTC
-	DiesAt     time.Time         `json:"dies_at"`
+	EndsAt     time.Time         `json:"ends_at"`          // RFC 3339, UTC
+	DiesAt     time.Time         `json:"dies_at,omitzero"` // left out where nothing but its end ends it
 	Revocable  bool              `json:"revocable"`
 	Remains    string            `json:"remains,omitempty"` // what its end leaves of it, in words
 	Granted    string            `json:"granted"`
@@ -234,7 +234,7 @@ func rendered(format string, g *client.Grant) ([]byte, error) {
 		return renderedToken(g)
 	}
 	return encodeJSON(issuedLease{
-		Task: g.Task, LeaseID: g.LeaseID, LeaseToken: g.LeaseToken.Reveal(), EndsAt: g.EndsAt, DiesAt: g.DiesAt,
+		Task: g.Task, LeaseID: g.LeaseID, LeaseToken: g.LeaseToken.Reveal(), EndsAt: g.EndsAt, DiesAt: momentOrNone(g.DiesAt),
 		Revocable: g.Revocable, Remains: g.Remains, Granted: g.Granted, Kind: g.Kind, Values: revealed(g.Values), Env: revealed(g.Env),
 	})
 }

@@ -24,7 +24,7 @@ func (r runner) maskGrant(g *client.Grant) error {
 	for _, name := range slices.Sorted(maps.Keys(g.Env)) {
 		secrets = append(secrets, g.Env[name])
 	}
-	done := map[string]bool{"": true}
+	done := map[string]bool{"": true, g.LeaseID: true} // some logins have the lease's name, which people look for in the audit log
 	for _, value := range secrets {
 		for _, form := range forms(value.Reveal()) {
 			if done[form] {

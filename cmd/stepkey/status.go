@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/stepkey/stepkey/exchange/client"
@@ -76,6 +77,9 @@ func (s *step) status(ctx context.Context, f statusFlags, args []string) error {
 	told, err := s.introspect(ctx, c, token)
 	if err != nil {
 		return err
+	}
+	if at, err := time.Parse(time.RFC3339, told.DiesAt); err == nil && !diesByItself(at) {
+		told.DiesAt = ""
 	}
 	if err := printJSON(os.Stdout, leaseStatus{
 		Active: told.Active, LeaseID: told.LeaseID, State: told.State, Task: told.Scope, Job: told.Sub, Granted: told.Granted,

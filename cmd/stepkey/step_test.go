@@ -330,6 +330,19 @@ func TestNoValueAddsAnEntry(t *testing.T) {
 	})
 }
 
+// A login may have the lease's own name, by which people find it in the audit log.
+func TestTheNameOfALeaseIsNoSecret(t *testing.T) {
+	var log bytes.Buffer
+	r := newRunner(func(string) string { return "" }, &log)
+	values := map[string]secret.String{"username": secret.New("lease_01"), "password": secret.New("skp_canary")}
+	if err := r.maskGrant(&client.Grant{LeaseID: "lease_01", Values: values}); err != nil {
+		t.Fatal(err)
+	}
+	if seen := asSeen(log.String() + "lease lease_01 with skp_canary\n"); !strings.Contains(seen, "lease lease_01 with ***") {
+		t.Errorf("it is seen as %q", seen)
+	}
+}
+
 // However a program prints a value whole, by line, in base64 or for a URL, the
 // log hides it.
 func TestUsualDisguisesAreMasked(t *testing.T) {

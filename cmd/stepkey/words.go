@@ -54,6 +54,14 @@ func explainSilence(none *client.Unreachable) *trouble {
 	return &trouble{"exchange not reached", fmt.Sprintf("no answer from the exchange at %s: %s. %s", none.Exchange, why, todo)}
 }
 
+// idTokenTodo is where to look, by the rule that the ID token broke. Of the others, as
+// of a token that was used before, the exchange's words say all.
+var idTokenTodo = map[string]string{
+	client.RuleIssuer:   "Look whether `exchange` names the right exchange, and whether it trusts this job's issuer",
+	client.RuleAudience: "Look whether `audience` is the one that the exchange expects (by default the exchange's URL)",
+	client.RuleBinding:  "Issuer and audience are right; look where the ID token comes from. GitHub, Forgejo, Buildkite and CircleCI make it for this request: it is refused if the request was changed on its way. One that is made beforehand (GitLab, Kubernetes, a file) cannot be bound: a task with `bind: request` is not for it",
+}
+
 // explainRefusal adds to the exchange's own words only what it cannot know: which
 // of the action's inputs to look at.
 func explainRefusal(e *client.Error) *trouble {
@@ -62,7 +70,7 @@ func explainRefusal(e *client.Error) *trouble {
 	case client.CodeAccessDenied:
 		title = "access denied"
 	case client.CodeInvalidGrant:
-		title, todo = "ID token refused", "Look whether the exchange trusts this job's issuer, and whether the input `audience` is the one it expects (by default the exchange's URL)"
+		title, todo = "ID token refused", idTokenTodo[e.Rule]
 	case client.CodeInvalidDPoPProof:
 		title, todo = "proof refused", "Look whether this runner's clock is right, and whether the input `exchange` is the URL that the exchange is configured with"
 	case client.CodeInvalidScope:

@@ -85,6 +85,10 @@ type Terms struct {
 	Remains string
 }
 
+// Never is the moment at which a credential is gone that nothing but Revoke ends. It is the
+// last year that RFC 3339 can write, and so far away that nobody gives up before.
+var Never = time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
+
 // Issued is a credential, and the way back.
 type Issued struct {
 	Values  map[string]secret.String // the credential's named values: "token", "username", "password"

@@ -81,6 +81,9 @@ type Lease struct {
 // to end it, and its time is not over either.
 func (l Lease) Usable(now time.Time) bool { return l.State == Active && now.Before(l.EndsAt) }
 
+// DiesByItself reports whether the credential is gone at DiesAt, whatever happens.
+func (l Lease) DiesByItself() bool { return l.DiesAt.Before(backend.Never) }
+
 // overdueAfter is what an end at the deadline may take before somebody should look.
 const overdueAfter = 10 * time.Second
 

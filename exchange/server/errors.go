@@ -41,7 +41,11 @@ var said = map[exchange.Kind]words{
 type notYetEnded struct{ lease exchange.Lease }
 
 func (e *notYetEnded) Error() string {
-	return fmt.Sprintf("Lease %s is being ended (%s), and the backend has not confirmed it yet. The exchange keeps trying, and the credential dies by itself at %s.", e.lease.ID, e.lease.State, timestamp(e.lease.DiesAt))
+	after := "the credential dies by itself at " + timestamp(e.lease.DiesAt)
+	if !e.lease.DiesByItself() {
+		after = "nothing else ends the credential"
+	}
+	return fmt.Sprintf("Lease %s is being ended (%s), and the backend has not confirmed it yet. The exchange keeps trying, and %s.", e.lease.ID, e.lease.State, after)
 }
 
 // refuse answers with what err means to the caller.

@@ -58,7 +58,7 @@ func (b *Backend) Issue(ctx context.Context, o backend.Order) (backend.Issued, e
 		return issued, fmt.Errorf("issuing a PostgreSQL role for %s: %w", want, err)
 	}
 	issued := b.credential(want.database, role, password)
-	issued.Handle, issued.Granted, issued.DiesAt = b.handle(role, oid), want, never
+	issued.Handle, issued.Granted, issued.DiesAt = b.handle(role, oid), want, backend.Never
 	return issued, nil
 }
 

@@ -221,14 +221,11 @@ func (b *Backend) Close() {
 	}
 }
 
-// never is far enough away that nobody gives up before: no setting of PostgreSQL that a
-// role cannot change for itself ends a session that is open.
-var never = time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
-
-// Terms: logins end at the lease's end by themselves, open sessions do not. Only Revoke
-// ends a lease's credential for certain.
+// Terms: logins end at the lease's end by themselves, open sessions do not, and no setting
+// that a role cannot change for itself ends one. Only Revoke ends a lease's credential for
+// certain.
 func (*Backend) Terms(backend.Order) backend.Terms {
-	return backend.Terms{DiesAt: never, Revocable: true}
+	return backend.Terms{DiesAt: backend.Never, Revocable: true}
 }
 
 // Lifetimes is what the linter of task files holds a task's ttl against: a migration or

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -57,6 +58,8 @@ func faultOf(doing string, err error, role string) *fault {
 		if hint := hintFor(answer.Code); hint != "" {
 			f.words += "; " + hint
 		}
+	} else if hint := hintForTLS(err); hint != "" {
+		f.words += "; " + hint
 	}
 	if doing != "" {
 		f.words = doing + ": " + f.words
@@ -92,7 +95,7 @@ func hintFor(code string) string {
 	case "42P01", "3F000":
 		return "compare the task's schema and names with the database; upper and lower case count"
 	case "28P01", "28000":
-		return "compare user and password_file in the configuration with the server's account, and its pg_hba.conf"
+		return "compare user, password_file and sslmode in the configuration with the server's account, and its pg_hba.conf"
 	case "53300":
 		return "the server, or the exchange's account, has no connection left"
 	case "54000":
@@ -103,6 +106,26 @@ func hintFor(code string) string {
 		return "something of another owner names the role, and the exchange's account may not change it: whoever owns it can REVOKE it"
 	case "25006":
 		return "this is a standby; name the primary as host"
+	}
+	return ""
+}
+
+// hintForTLS: which of the two sides is wrong, a certificate does not say.
+func hintForTLS(err error) string {
+	var (
+		stranger x509.UnknownAuthorityError
+		misnamed x509.HostnameError
+		invalid  x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &stranger):
+		return "if this is the server that is meant, name the authority that signed its certificate as root_certificate"
+	case errors.As(err, &misnamed):
+		return "if this is the server that is meant, write host as its certificate does, or have host certified"
+	case errors.As(err, &invalid):
+		return "if this is the server that is meant, it needs another certificate"
+	case strings.Contains(err.Error(), "server refused TLS connection"): // the driver has no type for it
+		return "the server has TLS switched off (ssl = off), and sslmode asks for it"
 	}
 	return ""
 }

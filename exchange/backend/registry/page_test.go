@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
+	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -53,7 +55,7 @@ func run(t *testing.T, dir, script string, args ...string) string {
 
 // Key, certificate, configuration and task are the page's; the registry is a real one.
 func TestTheSetUpOfThePageWorks(t *testing.T) {
-	needs(t, "sh", "openssl", registryProgram)
+	backendtest.Started(t, realserver.Installed("sh", "openssl"))
 	dir := t.TempDir()
 	run(t, dir, fenced(t, "sh", "openssl genpkey"))
 	var c registry.Config
@@ -101,7 +103,7 @@ func TestTheSetUpOfThePageWorks(t *testing.T) {
 }
 
 func TestTheClientsFindTheLoginWhereThePagePutsIt(t *testing.T) {
-	needs(t, "sh")
+	backendtest.Started(t, realserver.Installed("sh"))
 	if _, err := os.Stat("/dev/shm"); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("no memory to put files in: %v", err)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -163,11 +165,11 @@ func layout(t testing.TB) string {
 // A client that knows nothing of us works by the value config alone, and by the password as
 // an identity token, which makes it ask by POST.
 func TestSkopeoPushesAndPullsUntilTheEnd(t *testing.T) {
-	needs(t, registryProgram, "skopeo")
+	backendtest.Started(t, realserver.Installed("skopeo"))
 	w := found(t)
 	from := layout(t)
 	lease, values := w.issue("{repositories: [acme/widget], actions: [pull, push]}")
-	token, err := json.Marshal(map[string]any{"auths": map[string]any{w.host: map[string]string{
+	token, err := json.Marshal(map[string]any{"auths": map[string]any{w.Host: map[string]string{
 		"auth": "PHRva2VuPjo=", "identitytoken": values["password"].Reveal(), // <token>: and nothing
 	}}})
 	if err != nil {
@@ -184,7 +186,7 @@ func TestSkopeoPushesAndPullsUntilTheEnd(t *testing.T) {
 		}
 		return err
 	}
-	at := "docker://" + w.host + "/acme/"
+	at := "docker://" + w.Host + "/acme/"
 	for name, login := range logins {
 		if err := skopeo(login, "--dest-tls-verify=false", "oci:"+from, at+"widget:v2"); err != nil {
 			t.Errorf("pushing with %s: %v", name, err)

@@ -158,7 +158,7 @@ const (
 )
 
 // remains: registries ask nobody about a token.
-const remains = "a token that is out, for up to 3 minutes"
+const remains = "a token that is out, for up to 2 minutes"
 
 // Terms: no token is signed for longer than the lease, so the last is dead when the
 // registry's leeway is over, by whichever clock is late. Revoke ends the password.

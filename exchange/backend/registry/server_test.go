@@ -15,61 +15,22 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/internal/realserver"
 )
-
-const registryProgram = "docker-registry"
-
-// needs leaves a test out where a program is missing, and fails where everything must
-// run.
-func needs(t testing.TB, programs ...string) {
-	t.Helper()
-	for _, program := range programs {
-		_, err := exec.LookPath(program)
-		switch {
-		case err == nil:
-		case os.Getenv("CI") != "":
-			t.Fatalf("%s is missing: %v", program, err)
-		default:
-			t.Skipf("this needs a real registry and its clients, and %s is missing: %v", program, err)
-		}
-	}
-}
-
-// journal is what a process says, read while it says it.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
 
 // server is the real registry on loopback, with our realm beside it.
 type server struct {
-	testing.TB
-	host  string // and port, as clients log in to it
-	realm string // where it sends them
-	log   *journal
+	*realserver.Registry
+	realm string // where it sends its clients
 }
 
 const (
@@ -107,74 +68,35 @@ func write(t testing.TB, path string, text []byte) {
 // startServer starts version 2. It trusts a certificate, and sends clients to realm.
 func startServer(t testing.TB, trusted []byte, realm http.Handler) *server {
 	t.Helper()
-	needs(t, registryProgram)
 	path := t.TempDir() + "/certs.pem"
 	write(t, path, trusted)
-	return startProgram(t, registryProgram, fmt.Sprintf("rootcertbundle: %q", path), realm)
+	return startProgram(t, "", fmt.Sprintf("rootcertbundle: %q", path), realm)
 }
 
 // startProgram starts a registry of either version, which trusts what trust says.
 func startProgram(t testing.TB, name, trust string, realm http.Handler) *server {
 	t.Helper()
-	dir := t.TempDir()
 	tokens := httptest.NewServer(realm)
 	t.Cleanup(tokens.Close)
-	s := &server{TB: t, log: &journal{}}
-	_, port, _ := net.SplitHostPort(freePort(t))
-	s.host = "localhost:" + port // clients refuse a realm at an address that is private
-	s.realm = strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1) + "/registry/token"
-	write(t, dir+"/config.yml", fmt.Appendf(nil, `version: 0.1
-log: {accesslog: {disabled: true}, level: info}
-storage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}
-http: {addr: "127.0.0.1:%s", secret: x}
-auth: {token: {realm: %q, service: %s, issuer: %s, %s}}
-`, filepath.Join(dir, "data"), port, s.realm, service, issuer, trust))
-	program := exec.CommandContext(context.Background(), name, "serve", dir+"/config.yml") //nolint:gosec // name is of the machine that runs the tests
-	program.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	program.Stdout, program.Stderr = s.log, s.log
-	if err := program.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = program.Process.Kill()
-		_ = program.Wait()
+	s := &server{realm: strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1) + "/registry/token"}
+	var err error
+	s.Registry, err = realserver.StartRegistry(t.Context(), realserver.RegistryConfig{
+		Program: name, Dir: t.TempDir(), Listen: "localhost:0", // clients refuse a realm at an address that is private
+		Realm: s.realm, Service: service, Issuer: issuer, Trust: trust,
 	})
-	s.await(func() bool {
-		status, _, err := s.call(t.Context(), "", http.MethodGet, "/v2/", nil)
-		return err == nil && status == http.StatusUnauthorized
+	backendtest.Started(t, err)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return s
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func (s *server) await(holds func() bool) {
-	s.Helper()
-	ctx, done := context.WithTimeout(s.Context(), 20*time.Second)
-	defer done()
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			s.Fatalf("the registry does not come up; it says:\n%s", s.log)
-		case <-again.C:
-		}
-	}
 }
 
 // call asks the registry with a token. path may be a whole address that it gave.
 func (s *server) call(ctx context.Context, token, method, path string, body []byte) (int, http.Header, error) {
 	if strings.HasPrefix(path, "/") {
-		path = "http://" + s.host + path
+		path = "http://" + s.Host + path
 	}
 	req, err := http.NewRequestWithContext(ctx, method, path, bytes.NewReader(body))
 	if err != nil {

@@ -114,7 +114,7 @@ func found(t testing.TB) *world {
 	key := newKey(t)
 	w := settle(t, opened(t, key, "libtrust"))
 	w.server = startServer(t, certificate(t, key), w.mux())
-	w.Backend = registry.New(registry.Options{Limits: limits(w.host), Keys: []*registry.Key{opened(t, key, "libtrust")}, Usable: w.ledger.usable, Now: w.now})
+	w.Backend = registry.New(registry.Options{Limits: limits(w.Host), Keys: []*registry.Key{opened(t, key, "libtrust")}, Usable: w.ledger.usable, Now: w.now})
 	return w
 }
 
@@ -256,7 +256,6 @@ func longNames() []string {
 }
 
 func TestLoginsPassTheSuite(t *testing.T) {
-	needs(t, registryProgram)
 	backendtest.Run(t, backendtest.Harness{
 		Good: good, Narrower: narrower, Wider: wider, Hostile: hostile, Local: true,
 		Open: func(t testing.TB) backendtest.World {

@@ -58,8 +58,8 @@ func TestAuthoritiesOfEachKindAreTakenByTheHost(t *testing.T) {
 	for name, key := range map[string]any{"ed25519": &ed, "ecdsa": ec, "rsa": big} {
 		t.Run(name, func(t *testing.T) {
 			c := signsWith(t, asPEM(t, key, ""))
-			c.Hosts = map[string][]string{"web1.example.com": {w.hostKey}}
-			c.KRL = w.path("krl")
+			c.Hosts = map[string][]string{"web1.example.com": {w.HostKey}}
+			c.KRL = w.KRL
 			b, err := c.Open(time.Now, w.ledger.withdrawn)
 			if err != nil {
 				t.Fatal(err)
@@ -70,7 +70,7 @@ func TestAuthoritiesOfEachKindAreTakenByTheHost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			write(t, w.path("ca.pub"), string(cryptossh.MarshalAuthorizedKey(public.(*cryptossh.Certificate).SignatureKey)))
+			write(t, w.CA, string(cryptossh.MarshalAuthorizedKey(public.(*cryptossh.Certificate).SignatureKey)))
 			if _, err := w.run(t.Context(), values, "true"); err != nil {
 				t.Error(err)
 			}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -26,26 +28,26 @@ func (w *world) keep(values map[string]secret.String) (key string) {
 func (w *world) ssh(values map[string]secret.String, command ...string) (string, error) {
 	w.Helper()
 	key := w.keep(values)
-	_, port, _ := net.SplitHostPort(w.address)
+	_, port, _ := net.SplitHostPort(w.Address)
 	args := append([]string{"-F", "none", "-o", "BatchMode=yes", "-i", key, "-o", "IdentitiesOnly=yes",
-		"-o", "UserKnownHostsFile=" + key[:len(key)-len("id")] + "known_hosts", "-p", port, w.user + "@127.0.0.1"}, command...)
+		"-o", "UserKnownHostsFile=" + key[:len(key)-len("id")] + "known_hosts", "-p", port, w.User + "@127.0.0.1"}, command...)
 	said, err := exec.CommandContext(w.Context(), "ssh", args...).CombinedOutput()
 	return strings.TrimSpace(string(said)), err
 }
 
 func (w *world) here() string {
-	return fmt.Sprintf("{principals: [deploy], hosts: [%q]", w.address)
+	return fmt.Sprintf("{principals: [deploy], hosts: [%q]", w.Address)
 }
 
 func TestTheRealClientLogsInWithTheThreeValues(t *testing.T) {
-	needs(t, "ssh", "ssh-keygen")
+	backendtest.Started(t, realserver.Installed("ssh", "ssh-keygen"))
 	w := settle(t)
 	id, values := w.issue(w.here() + "}")
 	if said, err := w.ssh(values, "echo", "in"); err != nil || said != "in" {
-		t.Errorf("it says %q, %v; the host says\n%s", said, err, w.log)
+		t.Errorf("it says %q, %v; the host says\n%s", said, err, w.SSHD.Log)
 	}
-	if !strings.Contains(w.log.String(), string(id)) {
-		t.Errorf("the host's log does not name the lease:\n%s", w.log)
+	if !strings.Contains(w.SSHD.Log.String(), string(id)) {
+		t.Errorf("the host's log does not name the lease:\n%s", w.SSHD.Log)
 	}
 	shown, err := exec.CommandContext(t.Context(), "ssh-keygen", "-L", "-f", w.keep(values)+"-cert.pub").CombinedOutput()
 	if err != nil {
@@ -63,10 +65,10 @@ func TestTheRealClientLogsInWithTheThreeValues(t *testing.T) {
 }
 
 func TestAHostWithAnotherKeyIsNotSpokenTo(t *testing.T) {
-	needs(t, "ssh")
+	backendtest.Started(t, realserver.Installed("ssh"))
 	w := settle(t)
 	_, impostor := newSigner(t)
-	w.hostKey = strings.TrimSpace(string(publicLine(impostor)))
+	w.HostKey = strings.TrimSpace(string(publicLine(impostor)))
 	w.Backend = w.open(w.ledger, w.ca)
 	_, values := w.issue(w.here() + "}")
 	if said, err := w.ssh(values, "true"); err == nil || !strings.Contains(said, "host key") && !strings.Contains(said, "HOST IDENTIFICATION") {
@@ -120,7 +122,7 @@ func TestASessionHasOnlyWhatWasAskedFor(t *testing.T) {
 		if err := session.RequestPty("xterm", 24, 80, nil); (err == nil) != c.want {
 			t.Errorf("a terminal: %v, want it %t", err, c.want)
 		}
-		through, err := client.Dial("tcp", w.address)
+		through, err := client.Dial("tcp", w.Address)
 		if (err == nil) != c.want {
 			t.Errorf("a connection through the host: %v, want it %t", err, c.want)
 		}
@@ -182,7 +184,7 @@ func TestWhatWasRevokedStaysSoAfterARestartAndUnderANewAuthority(t *testing.T) {
 	w.revoke(id)
 
 	_, next := newSigner(t)
-	write(t, w.path("ca.pub"), string(publicLine(w.ca))+string(publicLine(next)))
+	write(t, w.CA, string(publicLine(w.ca))+string(publicLine(next)))
 	w.Backend = w.open(w.ledger, next, w.ca)
 	if err := w.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
@@ -220,12 +222,12 @@ func TestAListOfManyIsTakenByTheHost(t *testing.T) {
 
 func TestSerialsAreTheLeasesOwn(t *testing.T) {
 	w := settle(t)
-	needs(t, "ssh-keygen")
+	backendtest.Started(t, realserver.Installed("ssh-keygen"))
 	w.ledger.end("lease_01ARZ3NDEKTSV4RRFFQ69G5FAV")
 	if err := w.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	shown, err := exec.CommandContext(t.Context(), "ssh-keygen", "-Q", "-l", "-f", w.path("krl")).CombinedOutput()
+	shown, err := exec.CommandContext(t.Context(), "ssh-keygen", "-Q", "-l", "-f", w.KRL).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, shown)
 	}

@@ -17,7 +17,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
+	"github.com/stepkey/stepkey/internal/realserver"
 )
 
 func someLeases(n int) []backend.LeaseID {
@@ -31,7 +33,7 @@ func someLeases(n int) []backend.LeaseID {
 // OpenSSH's own reader lists what we wrote: those serial numbers, under each authority,
 // and no other.
 func TestOpenSSHReadsTheListThatWeWrite(t *testing.T) {
-	needs(t, "ssh-keygen")
+	backendtest.Started(t, realserver.Installed("ssh-keygen"))
 	dir := t.TempDir()
 	_, one := newSigner(t)
 	_, two := newSigner(t)

@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
+	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -58,7 +60,7 @@ func TestTheConfigurationAndTheTaskOfThePageAreTaken(t *testing.T) {
 // A host fetches the list by the page's script, from an exchange that has good days and
 // bad ones.
 func TestTheScriptOfThePageTakesAListWholeOrNotAtAll(t *testing.T) {
-	needs(t, "sh", "curl", "ssh-keygen")
+	backendtest.Started(t, realserver.Installed("sh", "curl", "ssh-keygen"))
 	d := sit(t)
 	good := d.Handlers()["GET /ssh/krl"].ServeHTTP
 	var answer atomic.Value
@@ -70,7 +72,7 @@ func TestTheScriptOfThePageTakesAListWholeOrNotAtAll(t *testing.T) {
 	t.Cleanup(exchange.Close)
 	dir := t.TempDir()
 	write(t, dir+"/ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: exchange.Certificate().Raw})))
-	write(t, dir+"/fetch-krl", fenced(t, "sh", "#!/bin/sh"))
+	write(t, dir+"/fetch-krl", fenced(t, "sh", "#!/bin/sh\n# fetch-krl"))
 	fetch := func(url string) (string, error) {
 		c := exec.CommandContext(t.Context(), "sh", dir+"/fetch-krl", url, dir+"/krl")
 		c.Env = append(os.Environ(), "CURL_CA_BUNDLE="+dir+"/ca.pem")

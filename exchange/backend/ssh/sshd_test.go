@@ -1,7 +1,6 @@
 package ssh_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -10,66 +9,25 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	cryptossh "golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
-const sshdProgram = "/usr/sbin/sshd"
-
-// needs leaves a test out where a program is missing, and fails where everything must
-// run.
-func needs(t testing.TB, programs ...string) {
-	t.Helper()
-	for _, program := range programs {
-		_, err := exec.LookPath(program)
-		switch {
-		case err == nil:
-		case os.Getenv("CI") != "":
-			t.Fatalf("OpenSSH's %s is missing: %v", program, err)
-		default:
-			t.Skipf("this needs OpenSSH, and %s is missing: %v", program, err)
-		}
-	}
-}
-
 // sshd is the real server on loopback. It trusts one authority, goes by one list, and
-// takes the principals of its file for the user that runs the test.
+// takes two principals for the user that runs the test.
 type sshd struct {
 	testing.TB
-	dir     string
-	address string
-	user    string
-	hostKey string // as in a .pub file
-	ca      cryptossh.Signer
-	log     *journal
-}
-
-// journal is what a process says, read while it says it.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
+	*realserver.SSHD
+	ca cryptossh.Signer
 }
 
 func newSigner(t testing.TB) (ed25519.PrivateKey, cryptossh.Signer) {
@@ -101,64 +59,22 @@ func privatePEM(t testing.TB, key ed25519.PrivateKey) string {
 	return string(pem.EncodeToMemory(block))
 }
 
-// startSSHD starts the server. Its list is the file "krl", which must be put there
-// before anybody can log in.
+// startSSHD starts the server. Its list must be put there before anybody can log in.
 func startSSHD(t testing.TB) *sshd {
 	t.Helper()
-	needs(t, sshdProgram)
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if me.Uid == "0" {
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := &sshd{TB: t, dir: t.TempDir(), user: me.Username, log: &journal{}}
-	hostKey, host := newSigner(t)
-	s.hostKey = strings.TrimSpace(string(cryptossh.MarshalAuthorizedKey(host.PublicKey())))
-	_, s.ca = newSigner(t)
-	write(t, s.path("host"), privatePEM(t, hostKey))
-	write(t, s.path("ca.pub"), string(cryptossh.MarshalAuthorizedKey(s.ca.PublicKey())))
-	write(t, s.path("principals"), "deploy\nbackup\n")
-	s.address = freePort(t)
-	_, port, _ := net.SplitHostPort(s.address)
-	write(t, s.path("sshd_config"), strings.Join([]string{
-		"Port " + port, "ListenAddress 127.0.0.1", "HostKey " + s.path("host"), "PidFile none", "UsePAM no", "StrictModes no",
-		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "AuthorizedKeysFile none", "LogLevel VERBOSE", "MaxStartups 100",
-		"TrustedUserCAKeys " + s.path("ca.pub"), "AuthorizedPrincipalsFile " + s.path("principals"), "RevokedKeys " + s.path("krl"), "",
-	}, "\n"))
-	server := exec.CommandContext(context.Background(), sshdProgram, "-D", "-e", "-f", s.path("sshd_config"))
-	server.Stdout, server.Stderr = s.log, s.log
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
+	server, err := realserver.StartSSHD(t.Context(), t.TempDir(), "127.0.0.1")
+	backendtest.Started(t, err)
 	t.Cleanup(func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-	})
-	s.await("listens", func() bool {
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.address)
-		if err == nil {
-			c.Close()
+		if err := server.Close(); err != nil {
+			t.Error(err)
 		}
-		return err == nil
 	})
+	s := &sshd{TB: t, SSHD: server}
+	_, s.ca = newSigner(t)
+	write(t, s.CA, string(publicLine(s.ca)))
+	write(t, s.Principals(s.User), "deploy\nbackup\n")
 	return s
 }
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func (s *sshd) path(name string) string { return filepath.Join(s.dir, name) }
 
 func (s *sshd) await(what string, holds func() bool) {
 	s.Helper()
@@ -169,7 +85,7 @@ func (s *sshd) await(what string, holds func() bool) {
 	for !holds() {
 		select {
 		case <-ctx.Done():
-			s.Fatalf("sshd: not seen that it %s; it says:\n%s", what, s.log)
+			s.Fatalf("sshd: not seen that it %s; it says:\n%s", what, s.SSHD.Log)
 		case <-again.C:
 		}
 	}
@@ -189,12 +105,12 @@ func (s *sshd) dial(ctx context.Context, values map[string]secret.String) (*cryp
 	if err != nil {
 		return nil, err
 	}
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", s.address)
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", s.Address)
 	if err != nil {
 		return nil, err
 	}
 	conn, channels, requests, err := cryptossh.NewClientConn(c, "web1.example.com:22", &cryptossh.ClientConfig{
-		User: s.user, Auth: []cryptossh.AuthMethod{cryptossh.PublicKeys(signer)}, HostKeyCallback: isKnown,
+		User: s.User, Auth: []cryptossh.AuthMethod{cryptossh.PublicKeys(signer)}, HostKeyCallback: isKnown,
 		HostKeyAlgorithms: []string{cryptossh.KeyAlgoED25519},
 	})
 	if err != nil {
@@ -242,5 +158,5 @@ func (s *sshd) refuses(values map[string]secret.String, why string) {
 	if said, err := s.run(s.Context(), values, "echo in"); err == nil {
 		s.Fatalf("it is let in: %s", said)
 	}
-	s.await(fmt.Sprintf("refuses with %q", why), func() bool { return strings.Contains(s.log.String(), why) })
+	s.await(fmt.Sprintf("refuses with %q", why), func() bool { return strings.Contains(s.SSHD.Log.String(), why) })
 }

@@ -94,12 +94,12 @@ func settle(t testing.TB) *world {
 func (w *world) open(l *ledger, authorities ...cryptossh.Signer) *ssh.Backend {
 	w.Helper()
 	limits, err := ssh.Config{Principals: []string{"deploy", "backup", "root"}, Hosts: map[string][]string{
-		"web1.example.com": {w.hostKey}, w.address: {w.hostKey},
+		"web1.example.com": {w.HostKey}, w.Address: {w.HostKey},
 	}}.Limits()
 	if err != nil {
 		w.Fatal(err)
 	}
-	return ssh.New(ssh.Options{Limits: limits, Authorities: authorities, KRL: w.path("krl"), Ended: l.withdrawn, Now: w.now})
+	return ssh.New(ssh.Options{Limits: limits, Authorities: authorities, KRL: w.KRL, Ended: l.withdrawn, Now: w.now})
 }
 
 func newLease() backend.LeaseID { return backend.LeaseID("lease_" + ulid.Make().String()) }
@@ -203,7 +203,6 @@ var hostile = map[string]string{
 }
 
 func TestCertificatesPassTheSuite(t *testing.T) {
-	needs(t, sshdProgram)
 	backendtest.Run(t, backendtest.Harness{
 		Good: good, Narrower: narrower, Wider: wider, Hostile: hostile, Local: true,
 		Open: func(t testing.TB) backendtest.World {
