@@ -9,6 +9,7 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
 	"github.com/stepkey/stepkey/exchange/backend/kubernetes"
+	"github.com/stepkey/stepkey/exchange/backend/mysql"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
 	"github.com/stepkey/stepkey/exchange/backend/s3"
@@ -23,6 +24,7 @@ var backends = map[string]kind{
 	"exec":       {openExec, scopeExec},
 	"github":     {openGitHub, scopeGitHub},
 	"kubernetes": {openKubernetes, scopeKubernetes},
+	"mysql":      {openMySQL, scopeMySQL},
 	"postgres":   {openPostgres, scopePostgres},
 	"registry":   {openRegistry, scopeRegistry},
 	"s3":         {openS3, scopeS3},
@@ -63,6 +65,31 @@ func scopeGitHub(node yamlfile.Node) (policy.Scoper, error) {
 		return nil, err
 	}
 	return github.New(github.Options{Owner: g.Owner}), nil
+}
+
+func openMySQL(c config, node yamlfile.Node) (backend.Backend, error) {
+	var m mysql.Config
+	if err := node.Decode(&m); err != nil {
+		return nil, err
+	}
+	m.PasswordFile = c.beside(m.PasswordFile)
+	if m.RootCertificate != "" {
+		m.RootCertificate = c.beside(m.RootCertificate)
+	}
+	return m.Open(c.now)
+}
+
+// scopeMySQL knows no databases and roles where no configuration is.
+func scopeMySQL(node yamlfile.Node) (policy.Scoper, error) {
+	var m mysql.Config
+	if err := node.Decode(&m); err != nil {
+		return nil, err
+	}
+	limits, err := m.Limits()
+	if err != nil {
+		return nil, err
+	}
+	return mysql.New(mysql.Options{Limits: limits})
 }
 
 func openPostgres(c config, node yamlfile.Node) (backend.Backend, error) {

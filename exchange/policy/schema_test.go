@@ -21,6 +21,7 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend/exec"
 	"github.com/stepkey/stepkey/exchange/backend/github"
 	kube "github.com/stepkey/stepkey/exchange/backend/kubernetes"
+	"github.com/stepkey/stepkey/exchange/backend/mysql"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
 	"github.com/stepkey/stepkey/exchange/backend/s3"
@@ -37,6 +38,7 @@ func everyBackend() map[string]policy.Scoper {
 		"exec":       exec.New(exec.Options{}),
 		"kubernetes": kube.New(kube.Options{}),
 		"github":     github.New(github.Options{Owner: "acme"}),
+		"mysql":      knowsNothing(mysql.New(mysql.Options{})),
 		"postgres":   knowsNothing(postgres.New(postgres.Options{})),
 		"registry":   registry.New(registry.Options{}),
 		"s3":         s3.New(s3.Options{}),

@@ -52,7 +52,7 @@ var rooms = map[string]room{
 	"exchange/backend/github":      {imports: []string{"exchange/backend", "exchange/githubapp", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/postgres":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/kubernetes":  {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/mysql":       {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}, later: true},
+	"exchange/backend/mysql":       {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/s3":          {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/registry":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/ssh":         {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},

@@ -181,7 +181,7 @@ func TestAnswersOfSTSAreTakenForWhatTheyAre(t *testing.T) {
 		"a session that outlives the order": {func(w http.ResponseWriter) {
 			fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>A</AccessKeyId><SecretAccessKey>canary</SecretAccessKey>`+
 				`<SessionToken>canary</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, time.Now().Add(48*time.Hour).UTC().Format(time.RFC3339))
-		}, "was the latest", kind{}},
+		}, "was asked for", kind{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newSTS(t)
@@ -199,3 +199,71 @@ func TestAnswersOfSTSAreTakenForWhatTheyAre(t *testing.T) {
 		})
 	}
 }
+
+// asked is what was sent last, to whom.
+type asked struct {
+	host string
+	form url.Values
+}
+
+func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.ParseForm(); err != nil {
+		return nil, err
+	}
+	a.host, a.form = r.URL.Host, r.PostForm
+	return nil, errors.New("nobody is there")
+}
+
+// In China and for the government of the United States, STS and the names of buckets are others.
+func TestEachPartitionOfAWSIsAskedInItsOwnWords(t *testing.T) {
+	for partition, c := range map[string]struct{ region, host string }{
+		"aws":        {"eu-central-1", "sts.eu-central-1.amazonaws.com"},
+		"aws-us-gov": {"us-gov-west-1", "sts.us-gov-west-1.amazonaws.com"},
+		"aws-cn":     {"cn-north-1", "sts.cn-north-1.amazonaws.com.cn"},
+	} {
+		var last asked
+		b := s3.New(s3.Options{
+			Limits: s3.Limits{Buckets: []string{"backups"}, Expires: true}, Kind: "aws", Region: c.region, AccessKey: stsAccess,
+			Role: "arn:" + partition + ":iam::123456789012:role/stepkey", Transport: &last,
+			SecretKey: func() (secret.String, error) { return secret.New(stsSecret), nil },
+		})
+		if _, err := b.Issue(t.Context(), order(t, b, task)); err == nil {
+			t.Error("a session comes from nowhere")
+		}
+		if last.host != c.host || !strings.Contains(last.form.Get("Policy"), `"arn:`+partition+`:s3:::backups/widget/*"`) {
+			t.Errorf("%s: %s is asked for %s", partition, last.host, last.form.Get("Policy"))
+		}
+	}
+}
+
+// How long a session lives is counted by the clock of whoever made it, so that neither clock
+// can make it seem shorter than it is.
+func TestALifeIsCountedByTheServersClock(t *testing.T) {
+	for _, c := range []struct {
+		ahead, lives time.Duration
+		taken        bool
+	}{
+		{0, 15 * time.Minute, true}, {10 * time.Minute, 15 * time.Minute, true}, {-10 * time.Minute, 15 * time.Minute, true},
+		{0, 17 * time.Minute, false}, {-10 * time.Minute, 17 * time.Minute, false},
+	} {
+		server := newSTS(t)
+		server.answer = func(w http.ResponseWriter) bool {
+			at := time.Now().UTC().Add(c.ahead)
+			w.Header().Set("Date", at.Format(http.TimeFormat))
+			fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>A</AccessKeyId><SecretAccessKey>B</SecretAccessKey>`+
+				`<SessionToken>C</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, at.Add(c.lives).Format(time.RFC3339))
+			return true
+		}
+		o := order(t, server.backend, task)
+		o.Until = o.At.Add(10 * time.Minute)
+		issued, err := server.backend.Issue(t.Context(), o)
+		if (err == nil) != c.taken {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if err == nil && issued.DiesAt.Sub(o.At.Add(c.lives)).Abs() > inFlight {
+			t.Errorf("%+v: it is said to die at %s", c, issued.DiesAt)
+		}
+	}
+}
+
+const inFlight = 30 * time.Second // as the page says

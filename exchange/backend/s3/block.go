@@ -79,6 +79,7 @@ func (b *Backend) Scope(node backend.Block) (backend.Scope, error) {
 		return nil, err
 	}
 	s := &scope{expires: b.limits.Expires, bucket: r.bucket(), prefix: r.prefix(), actions: r.actions(node)}
+	s.listed = r.listed(node, s)
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
@@ -114,6 +115,19 @@ func (r *reader) prefix() string {
 		r.Refuse(r.block.Prefix, "%s cannot be a prefix: %s", yamlfile.Quote(prefix), why)
 	}
 	return prefix
+}
+
+// listed: MinIO reads a prefix from a request's header, too, and holds that one against the
+// policy while it lists by another. So whoever may list below one prefix sees every name.
+func (r *reader) listed(node backend.Block, s *scope) bool {
+	if r.limits.Listed == nil || !slices.Contains(s.actions, "list") {
+		return false
+	}
+	if !slices.Contains(r.limits.Listed, s.bucket) {
+		r.Refuse(node.Get("actions"), "with list, MinIO shows the names of all objects in the bucket, below whatever prefix; "+
+			"leave list out, or let the configuration name the bucket under listed if every task may see them")
+	}
+	return true
 }
 
 func (r *reader) actions(node backend.Block) []string {

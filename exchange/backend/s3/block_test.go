@@ -82,17 +82,28 @@ func TestAPrefixCoversWhatIsBelowAndNothingBeside(t *testing.T) {
 func TestConfigurationsAreRefusedWithTheKey(t *testing.T) {
 	good := s3.Config{Kind: "minio", Endpoint: "https://minio.example.com:9000", AccessKey: "stepkey", SecretKeyFile: "none", Buckets: []string{"backups"}}
 	for want, change := range map[string]func(*s3.Config){
-		"kind:":                          func(c *s3.Config) { c.Kind = "gcs" },
-		"buckets: name those":            func(c *s3.Config) { c.Buckets = nil },
-		`buckets: "A" is none`:           func(c *s3.Config) { c.Buckets = []string{"A"} },
-		"endpoint: say where":            func(c *s3.Config) { c.Endpoint = "" },
-		"endpoint: want https, since":    func(c *s3.Config) { c.Endpoint = "http://minio.example.com" },
-		"endpoint: want https:// and":    func(c *s3.Config) { c.Endpoint = "https://u:p@minio.example.com" },
-		"role: MinIO has none":           func(c *s3.Config) { c.Role = stsRole },
-		"access_key:":                    func(c *s3.Config) { c.AccessKey = "a b" },
-		"region: say which":              func(c *s3.Config) { c.Kind, c.Role = "aws", stsRole },
-		"region: \"x/y\" is none":        func(c *s3.Config) { c.Kind, c.Role, c.Region = "aws", stsRole, "x/y" },
-		`role: "admin" is none`:          func(c *s3.Config) { c.Kind, c.Role, c.Region = "aws", "admin", "eu-central-1" },
+		"kind:":                             func(c *s3.Config) { c.Kind = "gcs" },
+		"buckets: name those":               func(c *s3.Config) { c.Buckets = nil },
+		`buckets: "A" is none`:              func(c *s3.Config) { c.Buckets = []string{"A"} },
+		"endpoint: say where":               func(c *s3.Config) { c.Endpoint = "" },
+		"endpoint: want https, since":       func(c *s3.Config) { c.Endpoint = "http://minio.example.com" },
+		"endpoint: want https:// and":       func(c *s3.Config) { c.Endpoint = "https://u:p@minio.example.com" },
+		"role: MinIO has none":              func(c *s3.Config) { c.Role = stsRole },
+		"access_key:":                       func(c *s3.Config) { c.AccessKey = "a b" },
+		"region: say which":                 func(c *s3.Config) { c.Kind, c.Role = "aws", stsRole },
+		"region: \"x/y\" is none":           func(c *s3.Config) { c.Kind, c.Role, c.Region = "aws", stsRole, "x/y" },
+		`role: "admin" is none`:             func(c *s3.Config) { c.Kind, c.Role, c.Region = "aws", "admin", "eu-central-1" },
+		"nodes: \"http://a.example\": want": func(c *s3.Config) { c.Nodes = []string{"http://a.example"} },
+		"nodes: AWS has none": func(c *s3.Config) {
+			c.Kind, c.Role, c.Region, c.Nodes = "aws", stsRole, "eu-central-1", []string{"https://a.example"}
+		},
+		`listed: "artifacts" is none of`: func(c *s3.Config) { c.Listed = []string{"artifacts"} },
+		"listed: AWS keeps": func(c *s3.Config) {
+			c.Kind, c.Role, c.Region, c.Listed = "aws", stsRole, "eu-central-1", []string{"backups"}
+		},
+		"endpoint: say where STS of aws-x": func(c *s3.Config) {
+			c.Kind, c.Role, c.Region, c.Endpoint = "aws", "arn:aws-x:iam::123456789012:role/a", "eu-central-1", ""
+		},
 		"secret_key_file: reading":       func(*s3.Config) {},
 		"ca_file: reading certificates:": func(c *s3.Config) { c.CAFile = "none.pem" },
 	} {

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -122,15 +123,20 @@ func (b *Backend) own() (aws.Credentials, error) {
 // target is where a request goes, and for which of the server's services it is signed.
 type target struct{ service, url string }
 
-// call sends one POST signed with a key, and returns what is answered with 2xx. Its error
-// is *failed.
-func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form url.Values) ([]byte, error) {
+// answer is what came with 2xx.
+type answer struct {
+	text []byte
+	at   time.Time // by the server's clock; zero where it does not say
+}
+
+// call sends one POST signed with a key. Its error is *failed.
+func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form url.Values) (answer, error) {
 	body := form.Encode()
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url, strings.NewReader(body))
 	if err != nil {
-		return nil, &failed{unsent: true, cause: err}
+		return answer{}, &failed{unsent: true, cause: err}
 	}
 	sum := sha256.Sum256([]byte(body))
 	hash := hex.EncodeToString(sum[:])
@@ -138,7 +144,7 @@ func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form
 	req.Header.Set("User-Agent", "stepkey")
 	req.Header.Set("X-Amz-Content-Sha256", hash)
 	if err := b.signer.SignHTTP(ctx, key, req, hash, to.service, b.region, b.now()); err != nil {
-		return nil, &failed{unsent: true, cause: fmt.Errorf("signing the request: %w", err)}
+		return answer{}, &failed{unsent: true, cause: fmt.Errorf("signing the request: %w", err)}
 	}
 	resp, err := b.http.Do(req)
 	if err != nil {
@@ -146,17 +152,18 @@ func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
-		return nil, &failed{unsent: !connected.Load(), cause: err}
+		return answer{}, &failed{unsent: !connected.Load(), cause: err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if resp.StatusCode >= 300 {
-		return nil, refusal(resp.StatusCode, text)
+		return answer{}, refusal(resp.StatusCode, text)
 	}
 	if err != nil {
-		return nil, &failed{status: resp.StatusCode, cause: errors.New("and its answer was cut off")}
+		return answer{}, &failed{status: resp.StatusCode, cause: errors.New("and its answer was cut off")}
 	}
-	return text, nil
+	at, _ := http.ParseTime(resp.Header.Get("Date"))
+	return answer{text, at}, nil
 }
 
 // refusal reads the server's words: XML from STS, with or without a frame, and JSON from

@@ -52,7 +52,7 @@ func (b *Backend) issue(ctx context.Context, o backend.Order, want *scope) (back
 	}
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
-	policy, err := want.policy()
+	policy, err := want.policy(b.partition, b.kind == kindMinIO)
 	if err != nil {
 		return backend.Issued{}, fmt.Errorf("%w: %w", err, backend.ErrNotCreated)
 	}
@@ -70,7 +70,7 @@ func (b *Backend) issue(ctx context.Context, o backend.Order, want *scope) (back
 	if err != nil {
 		return backend.Issued{}, classify(err, true)
 	}
-	text, err := b.call(ctx, own, target{"sts", b.sts + "/"}, form)
+	got, err := b.call(ctx, own, target{"sts", b.sts + "/"}, form)
 	if err != nil {
 		err = classify(err, true)
 		if !errors.Is(err, backend.ErrNotCreated) {
@@ -78,22 +78,29 @@ func (b *Backend) issue(ctx context.Context, o backend.Order, want *scope) (back
 		}
 		return backend.Issued{}, err
 	}
-	return b.accept(ctx, o, want, text)
+	return b.accept(ctx, o, want, got)
 }
 
 // accept hands a session out if it is what was ordered. What its policy became, the server
 // does not say.
-func (b *Backend) accept(ctx context.Context, o backend.Order, want *scope, text []byte) (backend.Issued, error) {
+func (b *Backend) accept(ctx context.Context, o backend.Order, want *scope, said answer) (backend.Issued, error) {
 	var got assumed
-	err := xml.Unmarshal(text, &got)
-	dies, timeErr := time.Parse(time.RFC3339, got.Expiration)
-	latest := b.Terms(o).DiesAt
+	err := xml.Unmarshal(said.text, &got)
+	end, timeErr := time.Parse(time.RFC3339, got.Expiration)
+	now := b.now()
+	if said.at.IsZero() {
+		said.at = now
+	}
+	lives := end.Sub(said.at) // both by the server's clock, so that ours may show another time
 	switch {
 	case err != nil || timeErr != nil || got.AccessKey == "" || got.SecretKey == "" || got.SessionToken == "":
 		return backend.Issued{}, fmt.Errorf("the server's answer is no session; look whether endpoint is that of the server: %w", backend.ErrLost)
-	case dies.After(latest.Add(skew)):
-		return b.withdraw(ctx, o.Lease, b.handle(got), fmt.Errorf("the server's session lives until %s, and %s was the latest", got.Expiration, latest.UTC().Format(time.RFC3339)))
-	case dies.After(latest):
+	case lives > life(o)+slack:
+		return b.withdraw(ctx, o.Lease, b.handle(got), fmt.Errorf("the server's session lives for %s, and %s was asked for; "+
+			"look whether MINIO_STS_DURATION is set for the server, and take it out", lives, life(o)))
+	}
+	dies := now.Add(lives)
+	if latest := b.Terms(o).DiesAt; dies.After(latest) {
 		dies = latest
 	}
 	values := map[string]secret.String{
@@ -111,9 +118,9 @@ func (b *Backend) accept(ctx context.Context, o backend.Order, want *scope, text
 	return backend.Issued{Values: values, Env: env, Handle: b.handle(got), Granted: want, DiesAt: dies}, nil
 }
 
-// skew is how far the server's clock may be ahead of ours; what a session's end is, it
-// says by its own.
-const skew = 5 * time.Minute
+// slack is how much longer a session may seem to live than was asked for: what makes it and
+// what answers may be two machines.
+const slack = 5 * time.Second
 
 // handle is what is sealed: the session itself, since only who holds it is sure to end it.
 // See Revoke. AWS ends none, so nothing is kept there.

@@ -78,8 +78,24 @@ func TestThePageShowsThePolicy(t *testing.T) {
 	if _, err := server.backend.Issue(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	shown := strings.Join(strings.Fields(blocks(t, "json")[0]), "")
+	shown := strings.Join(strings.Fields(blocks(t, "json")[1]), "")
 	if sent := strings.Join(strings.Fields(server.last.Get("Policy")), ""); sent != shown {
 		t.Errorf("sent is\n%s\nand the page shows\n%s", sent, shown)
+	}
+}
+
+func TestThePageNamesEveryKeyOfTheConfigurationAndOfABlock(t *testing.T) {
+	page, err := os.ReadFile(pagePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := []string{"bucket", "prefix", "actions"}
+	for _, key := range yamlfile.KeysOf[s3.Config]() {
+		keys = append(keys, key.Name)
+	}
+	for _, key := range keys {
+		if !regexp.MustCompile(`(?m)^\|[^|]*` + "`" + key + "`").Match(page) {
+			t.Errorf("no table of the page has %s", key)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -17,7 +18,8 @@ import (
 // revokePath is MinIO's own, for accounts that it keeps itself.
 const revokePath = "/minio/admin/v3/revoke-tokens/builtin"
 
-// Revoke ends a session on MinIO with that session, and then tries whether it is refused.
+// Revoke ends a session on MinIO with that session, on every node, and then tries whether
+// each refuses it.
 //
 // The exchange's own account could end it by the lease's name, too. But MinIO looks among
 // the sessions that it has in memory, and after a restart has only those that somebody
@@ -50,15 +52,36 @@ func (b *Backend) revoke(ctx context.Context, lease backend.LeaseID, sealed secr
 	}
 	session := aws.Credentials{AccessKeyID: h.Access, SecretAccessKey: h.Secret, SessionToken: h.Token}
 	for range 2 { // the second time to see that it is refused
-		_, err := b.call(ctx, session, target{"s3", b.endpoint + revokePath}, nil)
-		if unknown(err) {
-			return nil
-		}
-		if err != nil {
+		taken, err := b.everywhere(ctx, session, "")
+		if err != nil || !taken {
 			return err
 		}
 	}
 	return errors.New("the server says that the session is ended, and takes it still")
+}
+
+// everywhere sends one request to each node, all at once, so that one that is down keeps the
+// session alive on no other: a node that has it in memory takes it until it is told itself.
+// taken: one of them took the key.
+func (b *Backend) everywhere(ctx context.Context, key aws.Credentials, query string) (taken bool, err error) {
+	answers := make([]error, len(b.nodes))
+	var all sync.WaitGroup
+	for i, node := range b.nodes {
+		all.Go(func() { _, answers[i] = b.call(ctx, key, target{"s3", node + revokePath + query}, nil) })
+	}
+	all.Wait()
+	for i, answer := range answers {
+		switch {
+		case answer == nil:
+			taken = true
+		case unknown(answer):
+		case len(b.nodes) > 1:
+			err = errors.Join(err, fmt.Errorf("%s: %w", b.nodes[i], answer))
+		default:
+			err = answer
+		}
+	}
+	return taken, err
 }
 
 // unknown: the server has no such session any more.
@@ -80,8 +103,12 @@ func (b *Backend) revokeByName(ctx context.Context, lease backend.LeaseID) error
 		return err
 	}
 	query := url.Values{"user": {b.accessKey}, "tokenRevokeType": {string(lease)}}
-	if _, err := b.call(ctx, own, target{"s3", b.endpoint + revokePath + "?" + query.Encode()}, nil); err != nil {
+	taken, err := b.everywhere(ctx, own, "?"+query.Encode())
+	if err != nil {
 		return err
+	}
+	if !taken {
+		return &failed{status: http.StatusForbidden, code: "InvalidAccessKeyId"} // not of a session's key, but of the exchange's own
 	}
 	return fmt.Errorf("the server's answer with the session was lost, and nobody holds it; the server was told to end it by its name, "+
 		"which after a restart of its own it may not know: %w", backend.ErrLost)

@@ -5,8 +5,8 @@
 // for a session; and that one of them can end it and the other cannot.
 //
 // What a server does not offer, this backend cannot either. No session lives for less
-// than 15 minutes by itself. MinIO ends one when it is told to, by the lease's name; AWS
-// never does, so there it expires, and Terms says so.
+// than 15 minutes by itself. MinIO ends one when each of its nodes is told to; AWS never
+// does, so there it expires, and Terms says so.
 package s3
 
 import (
@@ -40,6 +40,8 @@ type Config struct {
 	SecretKeyFile string   `yaml:"secret_key_file,required"` // of that account; read at each request, so that it may be replaced
 	Role          string   `yaml:"role"`                     // aws: the ARN of the role whose sessions are given
 	Buckets       []string `yaml:"buckets,required"`         // that tasks may name
+	Listed        []string `yaml:"listed"`                   // minio: buckets whose names of objects every task with list may see
+	Nodes         []string `yaml:"nodes"`                    // minio: every node's own address, where endpoint stands for several
 	CAFile        string   `yaml:"ca_file"`                  // PEM; the system's own unless given
 	InsecureHTTP  bool     `yaml:"insecure_http"`            // lets endpoint be http:// to another machine
 }
@@ -56,7 +58,7 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := Options{Limits: limits, Kind: c.Kind, Endpoint: c.Endpoint, Region: c.Region, AccessKey: c.AccessKey, Role: c.Role, InsecureHTTP: c.InsecureHTTP, Now: now}
+	o := Options{Limits: limits, Kind: c.Kind, Endpoint: c.Endpoint, Region: c.Region, AccessKey: c.AccessKey, Role: c.Role, Nodes: c.Nodes, InsecureHTTP: c.InsecureHTTP, Now: now}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -87,14 +89,27 @@ func (c Config) Limits() (Limits, error) {
 			return Limits{}, fmt.Errorf("buckets: %s is none: %s", yamlfile.Quote(name), why)
 		}
 	}
-	return Limits{Buckets: slices.Clone(c.Buckets), Expires: c.Kind == kindAWS}, nil
+	l := Limits{Buckets: slices.Clone(c.Buckets), Expires: c.Kind == kindAWS}
+	for _, name := range c.Listed {
+		switch {
+		case l.Expires:
+			return Limits{}, errors.New("listed: AWS keeps a task that lists to its prefix; take it out")
+		case !slices.Contains(c.Buckets, name):
+			return Limits{}, fmt.Errorf("listed: %s is none of buckets", yamlfile.Quote(name))
+		}
+	}
+	if !l.Expires {
+		l.Listed = append([]string{}, c.Listed...)
+	}
+	return l, nil
 }
 
 // Limits are what tasks may ask for, and what is true of every session. Nil Buckets limit
 // nothing: task files are also checked where no configuration is at hand.
 type Limits struct {
 	Buckets []string
-	Expires bool // sessions cannot be revoked
+	Listed  []string // where a task with list sees every name; nil: it sees those of its prefix alone
+	Expires bool     // sessions cannot be revoked
 }
 
 // Options are what New needs: what Config says, opened.
@@ -106,6 +121,7 @@ type Options struct {
 	AccessKey string
 	SecretKey func() (secret.String, error) // asked at each request
 	Role      string
+	Nodes     []string          // default Endpoint
 	Transport http.RoundTripper // default one of its own
 	Now       func() time.Time
 
@@ -124,7 +140,14 @@ func (o Options) check() error {
 			return fmt.Errorf("endpoint: %w", err)
 		}
 	}
+	for _, node := range o.Nodes {
+		if err := checkEndpoint(node, o.InsecureHTTP); err != nil {
+			return fmt.Errorf("nodes: %s: %w", yamlfile.Quote(node), err)
+		}
+	}
 	switch {
+	case o.Kind == kindAWS && len(o.Nodes) > 0:
+		return errors.New("nodes: AWS has none that could be asked; take it out")
 	case o.Kind == kindMinIO && o.Endpoint == "":
 		return errors.New("endpoint: say where MinIO is, as https://minio.example.com:9000")
 	case o.Kind == kindMinIO && o.Role != "":
@@ -133,12 +156,25 @@ func (o Options) check() error {
 		return errors.New("region: say which, as eu-central-1; sessions are asked for there")
 	case o.Kind == kindAWS && !validRole.MatchString(o.Role):
 		return fmt.Errorf("role: %s is none; want the ARN of the role whose sessions are given, as arn:aws:iam::123456789012:role/stepkey-backups", yamlfile.Quote(o.Role))
+	case o.Kind == kindAWS && o.Endpoint == "" && domains[o.partition()] == "":
+		return fmt.Errorf("endpoint: say where STS of %s is", o.partition())
 	case o.Region != "" && !validRegion.MatchString(o.Region):
 		return fmt.Errorf("region: %s is none; want one as eu-central-1", yamlfile.Quote(o.Region))
 	case !validAccessKey.MatchString(o.AccessKey):
 		return fmt.Errorf("access_key: %s is none", yamlfile.Quote(o.AccessKey))
 	}
 	return nil
+}
+
+// domains of STS, by the partition of AWS that a role is of.
+var domains = map[string]string{"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
+
+// partition is what the names of all resources begin with, arn:aws: but for a few countries.
+func (o Options) partition() string {
+	if part := strings.SplitN(o.Role, ":", 3); len(part) == 3 {
+		return part[1]
+	}
+	return "aws"
 }
 
 func checkEndpoint(text string, insecure bool) error {
@@ -162,6 +198,8 @@ type Backend struct {
 	accessKey string
 	secretKey func() (secret.String, error)
 	role      string
+	partition string
+	nodes     []string // each keeps sessions in a memory of its own
 	signer    *v4.Signer
 	http      *http.Client
 	now       func() time.Time
@@ -183,19 +221,25 @@ func New(o Options) *Backend {
 	}
 	b := &Backend{
 		limits: o.Limits, kind: o.Kind, endpoint: strings.TrimSuffix(o.Endpoint, "/"), region: o.Region,
-		accessKey: o.AccessKey, secretKey: o.SecretKey, role: o.Role, signer: v4.NewSigner(), now: o.Now,
+		accessKey: o.AccessKey, secretKey: o.SecretKey, role: o.Role, partition: o.partition(), signer: v4.NewSigner(), now: o.Now,
 		http: &http.Client{
 			Transport: o.Transport, Timeout: requestFor,
 			// Where another server is to be asked, the request would have to be signed for it.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+	for _, node := range o.Nodes {
+		b.nodes = append(b.nodes, strings.TrimSuffix(node, "/"))
+	}
+	if len(b.nodes) == 0 {
+		b.nodes = []string{b.endpoint}
+	}
 	b.sts = b.endpoint
 	if b.kind == kindAWS {
 		b.endpoint = ""
 	}
 	if b.sts == "" {
-		b.sts = "https://sts." + b.region + ".amazonaws.com"
+		b.sts = "https://sts." + b.region + "." + domains[b.partition]
 	}
 	return b
 }

@@ -79,7 +79,7 @@ func startStore(t testing.TB) *store {
 	if err := os.WriteFile(file, []byte(server.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.config = s3.Config{Kind: "minio", Endpoint: server.URL, AccessKey: server.User, SecretKeyFile: file, Buckets: []string{"backups", "artifacts"}}
+	s.config = s3.Config{Kind: "minio", Endpoint: server.URL, AccessKey: server.User, SecretKeyFile: file, Buckets: []string{"backups", "artifacts"}, Listed: []string{"backups"}}
 	s.Backend = s.as(server.URL, server.User, server.Password)
 	return s
 }
@@ -144,13 +144,26 @@ type refused struct {
 
 func (r *refused) Error() string { return fmt.Sprintf("the server answered %d: %s", r.status, r.text) }
 
+// request is one with headers of its own.
+type request struct {
+	method, target, body string
+	header               http.Header
+}
+
 // do is one request of S3's with a session, as a client of it makes one.
 func do(ctx context.Context, values map[string]secret.String, method, target, body string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, method, values["endpoint"].Reveal()+target, strings.NewReader(body))
+	return doWith(ctx, values, request{method, target, body, nil})
+}
+
+func doWith(ctx context.Context, values map[string]secret.String, r request) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, r.method, values["endpoint"].Reveal()+r.target, strings.NewReader(r.body))
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(body))
+	if r.header != nil {
+		req.Header = r.header.Clone()
+	}
+	sum := sha256.Sum256([]byte(r.body))
 	hash := hex.EncodeToString(sum[:])
 	req.Header.Set("X-Amz-Content-Sha256", hash)
 	session := aws.Credentials{

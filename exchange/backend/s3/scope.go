@@ -27,6 +27,7 @@ type scope struct {
 	prefix  string // ends with /
 	actions []string
 	expires bool // it cannot be revoked
+	listed  bool // its list shows the names in all of the bucket
 }
 
 // Covers: of the same bucket, below the prefix, and no action more.
@@ -47,6 +48,9 @@ func (s *scope) String() string {
 		words = strings.Join(s.actions[:last], ", ") + " and " + words
 	}
 	words += fmt.Sprintf(" in the bucket %s, below %s", s.bucket, s.prefix)
+	if s.listed {
+		words += "; with list, MinIO shows it the names in all of the bucket"
+	}
 	if s.expires {
 		words += "; it cannot be revoked and lives 15 minutes at the least"
 	}
@@ -57,14 +61,18 @@ func (s *scope) String() string {
 type statement struct {
 	Effect    string                         `json:"Effect"`
 	Action    []string                       `json:"Action"`
-	Resource  []string                       `json:"Resource"`
+	Resource  []string                       `json:"Resource,omitempty"`
 	Condition map[string]map[string][]string `json:"Condition,omitempty"`
 }
 
 // policy is the session's, in the language of AWS. What it does not allow is refused, and
 // it allows nothing that the account or role may not do anyway.
-func (s *scope) policy() (string, error) {
-	objects := statement{Effect: "Allow", Resource: []string{"arn:aws:s3:::" + s.bucket + "/" + s.prefix + "*"}}
+//
+// noAdmin is for MinIO: until October 2025 whoever held a session could make himself an access
+// key that outlives it, which was forbidden by nothing but a deny.
+func (s *scope) policy(partition string, noAdmin bool) (string, error) {
+	bucket := "arn:" + partition + ":s3:::" + s.bucket
+	objects := statement{Effect: "Allow", Resource: []string{bucket + "/" + s.prefix + "*"}}
 	var all []statement
 	for _, action := range s.actions {
 		if action != "list" {
@@ -72,12 +80,15 @@ func (s *scope) policy() (string, error) {
 			continue
 		}
 		all = append(all, statement{
-			Effect: "Allow", Action: calls[action], Resource: []string{"arn:aws:s3:::" + s.bucket},
+			Effect: "Allow", Action: calls[action], Resource: []string{bucket},
 			Condition: map[string]map[string][]string{"StringLike": {"s3:prefix": {s.prefix + "*"}}},
 		})
 	}
 	if len(objects.Action) > 0 {
 		all = append(all, objects)
+	}
+	if noAdmin {
+		all = append(all, statement{Effect: "Deny", Action: []string{"admin:*"}})
 	}
 	text, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": all})
 	if err != nil {

@@ -1,0 +1,162 @@
+package mysql_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/exchange/backend/mysql"
+	"github.com/stepkey/stepkey/exchange/identity"
+	"github.com/stepkey/stepkey/exchange/policy"
+	"github.com/stepkey/stepkey/internal/realserver"
+	"github.com/stepkey/stepkey/internal/yamlfile"
+)
+
+const pagePath = "../../../docs/backends/mysql.md"
+
+// blocks of the page, by kind. Its SQL is what every test's server is set up with.
+func blocks(t *testing.T, kind string) []string {
+	t.Helper()
+	page, err := os.ReadFile(pagePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, m := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(string(page), -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+// configured is the page's configuration, opened on the test's server.
+func configured(t *testing.T) (*mysql.Backend, *scene) {
+	t.Helper()
+	s := stage(t, choice{})
+	root, err := yamlfile.Parse("stepkey.yaml", []byte(blocks(t, "yaml")[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c mysql.Config
+	if err := root.Get("backends", "mysql").Decode(&c); err != nil {
+		t.Fatal(err)
+	}
+	if c.Host != "db.example.com" || c.PasswordFile != "mysql.password" || !c.DropDefined {
+		t.Fatalf("the page configures %+v", c)
+	}
+	c.Host, c.Port, c.SSLMode = "127.0.0.1", s.port, "disabled" // this one has no certificate
+	c.PasswordFile = filepath.Join(t.TempDir(), c.PasswordFile)
+	if err := os.WriteFile(c.PasswordFile, []byte(s.password.Reveal()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := c.Open(time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b, s
+}
+
+// tasks of the page, by the names of their files; the linter has nothing against them.
+func tasks(t *testing.T, b *mysql.Backend) map[string]string {
+	t.Helper()
+	folder, texts := fstest.MapFS{}, map[string]string{}
+	for _, text := range blocks(t, "yaml")[1:] {
+		name, _, _ := strings.Cut(strings.TrimPrefix(text, "# tasks/"), "\n")
+		folder[name] = &fstest.MapFile{Data: []byte(text)}
+		texts[name] = text
+	}
+	set, err := policy.Load(folder, policy.Check{
+		Issuers:  []identity.Issuer{{Name: "github", Kind: "github"}},
+		Backends: map[string]policy.Scoper{"mysql": b},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range set.Findings() {
+		t.Errorf("%s:%d: %s: %s", f.File, f.Line, f.Rule.ID, f.Message)
+	}
+	if len(texts) != 2 {
+		t.Fatalf("the page has %d tasks", len(texts))
+	}
+	return texts
+}
+
+func TestTheTasksOfThePageAreTakenAndTheirCredentialsWork(t *testing.T) {
+	b, s := configured(t)
+	s.Backend = b
+	texts := tasks(t, b)
+	for file, does := range map[string]string{
+		"import-orders.yaml": "INSERT INTO orders (item) VALUES ('x'); SELECT * FROM customers",
+		"migrate.yaml":       "CREATE TABLE next (a int); DROP TABLE next",
+	} {
+		root, err := yamlfile.Parse(file, []byte(texts[file]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		scope, err := b.Scope(root.Get("credential", "mysql"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := s.order(asMigrator)
+		o.Scope = scope
+		made, err := b.Issue(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := running(does)(t.Context(), made.Values); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if file == "import-orders.yaml" {
+			usePage(t, made.Env, func(name string) string { return made.Values[name].Reveal() })
+		}
+		s.end(o.Lease)
+		s.gone(o.Lease)
+	}
+}
+
+// usePage runs the page's command with the variables of a credential, as stepkey exec
+// runs what stands behind --.
+func usePage(t *testing.T, env map[string]string, value func(string) string) {
+	t.Helper()
+	backendtest.Started(t, realserver.Installed("mariadb", "bash"))
+	all := blocks(t, "sh")
+	if len(all) != 1 {
+		t.Fatalf("the page has %d commands", len(all))
+	}
+	const stepkey = `stepkey() { while [ "$1" != -- ]; do shift; done; shift; "$@"; }` + "\n"
+	ctx, done := context.WithTimeout(t.Context(), time.Minute)
+	defer done()
+	c := exec.CommandContext(ctx, "bash", "-euc", stepkey+all[0])
+	c.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + t.TempDir()}
+	for variable, name := range env {
+		c.Env = append(c.Env, variable+"="+value(name))
+	}
+	out, err := c.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("widget")) {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestThePageNamesEveryKeyOfTheConfigurationAndOfABlock(t *testing.T) {
+	page, err := os.ReadFile(pagePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := []string{"database", "role", "grants", "connections", "tables", "privileges"}
+	for _, key := range yamlfile.KeysOf[mysql.Config]() {
+		keys = append(keys, key.Name)
+	}
+	for _, key := range keys {
+		if !regexp.MustCompile(`(?m)^\|[^|]*` + "`" + key + "`").Match(page) {
+			t.Errorf("no table of the page has %s", key)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package mysql_test
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/internal/secret"
+)
+
+// world is the scene as the suite sees it, with what may and may not be done.
+func (s *scene) world(use, overstep func(context.Context, map[string]secret.String) error) backendtest.World {
+	return backendtest.World{
+		Backend: s.Backend, Now: time.Now, Use: use, Overstep: overstep,
+		Live: func() int {
+			return s.number(`SELECT COUNT(*) FROM mysql.global_priv WHERE User LIKE 'lease\_%' AND NOT COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0)`)
+		},
+		LoseReply: func() { s.net.loseReply("ACCOUNT UNLOCK") },
+		Down:      func() { s.net.setDown(true) },
+		Up:        func() { s.net.setDown(false) },
+	}
+}
+
+// running runs statements as a step does.
+func running(statements string) func(context.Context, map[string]secret.String) error {
+	return func(ctx context.Context, values map[string]secret.String) error {
+		c, err := login(ctx, values)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		_, err = c.ExecContext(ctx, statements)
+		return err
+	}
+}
+
+// connecting opens several connections at the same time.
+func connecting(many int) func(context.Context, map[string]secret.String) error {
+	return func(ctx context.Context, values map[string]secret.String) error {
+		var open []*sql.Conn
+		defer func() {
+			for _, c := range open {
+				_ = c.Close()
+			}
+		}()
+		for range many {
+			c, err := login(ctx, values)
+			if err != nil {
+				return err
+			}
+			open = append(open, c)
+		}
+		return nil
+	}
+}
+
+var hostile = map[string]string{
+	"nothing granted":              "database: app",
+	"no grant":                     "database: app\ngrants: []",
+	"no database":                  "role: migrator",
+	"another database":             "database: secrets\nrole: migrator",
+	"the server's own database":    "database: mysql\nrole: migrator",
+	"a grant in another database":  "database: app\ngrants: [{database: mysql, tables: [user], privileges: [select]}]",
+	"nothing in its own database":  "database: app\ngrants: [{database: arXchive, tables: all, privileges: [select]}]",
+	"a role not listed":            "database: app\nrole: admin",
+	"the exchange's own account":   "database: app\nrole: stepkey",
+	"another lease's user":         "database: app\nrole: lease_01",
+	"everybody":                    "database: app\nrole: PUBLIC",
+	"role and grants":              "database: app\nrole: migrator\ngrants: [{tables: all, privileges: [select]}]",
+	"no connection":                "database: app\nrole: migrator\nconnections: 0",
+	"without limit":                "database: app\nrole: migrator\nconnections: -1",
+	"every privilege":              "database: app\ngrants: [{tables: all, privileges: [all]}]",
+	"a privilege to act as others": "database: app\ngrants: [{tables: [orders], privileges: [trigger]}]",
+	"a privilege to give on":       "database: app\ngrants: [{tables: [orders], privileges: [grant option]}]",
+	"locks of one table":           "database: app\ngrants: [{tables: [orders], privileges: [lock tables]}]",
+	"SQL for a privilege":          "database: app\ngrants: [{tables: [orders], privileges: ['select on *.* to x; --']}]",
+	"a word for a list":            "database: app\ngrants: [{tables: everything, privileges: [select]}]",
+	"nothing to grant on":          "database: app\ngrants: [{privileges: [select]}]",
+	"a line end":                   "database: app\ngrants: [{tables: [\"a\\nb\"], privileges: [select]}]",
+	"a zero":                       "database: app\ngrants: [{tables: [\"a\\0b\"], privileges: [select]}]",
+	"text the wrong way round":     "database: app\ngrants: [{tables: [\"a\\u202eb\"], privileges: [select]}]",
+	"a name that is another":       "database: app\ngrants: [{tables: ['#mysql50#orders'], privileges: [select]}]",
+	"a name to be cut off":         "database: app\ngrants: [{tables: [" + strings.Repeat("a", 65) + "], privileges: [select]}]",
+	"a space at the end":           "database: app\ngrants: [{tables: ['orders '], privileges: [select]}]",
+	"an unknown key":               "database: app\nrole: migrator\nsuper: true",
+	"a very long name":             "database: " + strings.Repeat("a", 5000) + "\nrole: migrator",
+}
+
+const (
+	insert   = "{tables: [orders], privileges: [select, insert]}"
+	customer = "{tables: [customers], privileges: [select]}"
+)
+
+func TestUsersWithGrantsPassTheSuite(t *testing.T) {
+	backendtest.Run(t, backendtest.Harness{
+		Open: func(t testing.TB) backendtest.World {
+			return stage(t, choice{}).world(running("INSERT INTO orders (item) VALUES ('widget') RETURNING id"), running("SELECT name FROM customers"))
+		},
+		Good:     "database: app\ngrants: [" + insert + "]",
+		Narrower: "database: app\ngrants: [{tables: [orders], privileges: [select]}]\nconnections: 1",
+		Wider:    "database: app\ngrants: [" + insert + ", " + customer + "]",
+		Hostile:  hostile,
+	})
+}
+
+func TestUsersWithARolePassTheSuite(t *testing.T) {
+	backendtest.Run(t, backendtest.Harness{
+		Open: func(t testing.TB) backendtest.World {
+			return stage(t, choice{}).world(running("CREATE TABLE IF NOT EXISTS notes (words text); INSERT INTO notes VALUES ('x')"), connecting(3))
+		},
+		Good:     "database: app\nrole: migrator",
+		Narrower: "database: app\nrole: migrator\nconnections: 1",
+		Wider:    "database: app\nrole: migrator\nconnections: 3",
+		Hostile:  hostile,
+	})
+}
