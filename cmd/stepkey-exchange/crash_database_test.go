@@ -66,7 +66,7 @@ type place struct {
 // with it, and holds GitHub's live tokens against the store the way
 // TestNothingOutlivesACrash does. An exchange that lives on is told nothing.
 func TestNothingOutlivesACrashOfItsDatabase(t *testing.T) {
-	clock := hastened{time.Now().Round(0)}
+	clock := hastened{time.Now().Round(0), haste}
 	places := make(chan place, fallsAtOnce)
 	for _, server := range startFallible(t) {
 		places <- place{newWorld(t, clock), server}

@@ -19,6 +19,8 @@ type ledger struct {
 	kept   map[string]bool        // leases that did not, and whose handle was sealed all the same
 	held   map[string]lease.Lease // what is not final
 	live   []githubsim.TokenInfo  // at GitHub
+	// outside is what lives at another outside system, by lease, in words.
+	outside map[string]string
 }
 
 func (l ledger) String() string {
@@ -26,7 +28,7 @@ func (l ledger) String() string {
 	for id, state := range l.states {
 		fmt.Fprintf(&text, "%s is %s (%s), due to end %s\n", id, state, l.jobOf[id], l.held[id].EndsAt)
 	}
-	fmt.Fprintf(&text, "%d tokens live", len(l.live))
+	fmt.Fprintf(&text, "%d tokens live %v", len(l.live), l.outside)
 	return text.String()
 }
 
@@ -38,6 +40,9 @@ func final(e audit.Entry) bool { return lease.State(e.Event).Final() }
 // Neither side stands still while it looks. So what must be true for good is read from
 // the store before GitHub is asked; what may pass is asked of GitHub before and after.
 func (r *crashRun) look() bool {
+	if r.outside != nil {
+		return r.lookOutside()
+	}
 	given := r.givenSoFar()
 	before := r.liveTokens()
 	first := r.entries()

@@ -36,11 +36,14 @@ const crashing = "crashing-exchange"
 // hastened is a clock that several processes share and that runs faster than theirs:
 // what a dead process leaves behind is taken up within a second, not within half a
 // minute.
-type hastened struct{ Since time.Time }
+type hastened struct {
+	Since time.Time
+	Times time.Duration // how much faster
+}
 
 const haste = 20
 
-func (c hastened) now() time.Time { return c.Since.Add(haste * time.Since(c.Since)) }
+func (c hastened) now() time.Time { return c.Since.Add(c.Times * time.Since(c.Since)) }
 
 // fuse says where a process ends itself, and which answers of its store it never sees.
 // A place is "before" or "after" and the name of a method of exchange.Leases.
@@ -52,6 +55,9 @@ type fuse struct {
 	// Fells is where the store is felled, by the test; the process stands still until it
 	// has been, except "during" a method, which runs on as the store falls.
 	Fells string
+	// Made is a file that gets every credential as soon as there is one, so that the test
+	// also knows those that nobody was given; empty: none.
+	Made string
 
 	mu   sync.Mutex
 	gone map[string]int
@@ -88,6 +94,32 @@ func (f *fuse) at(place string) error {
 	return nil
 }
 
+// credential is one that was made, whoever has it.
+type credential struct {
+	Lease  backend.LeaseID
+	Values map[string]string
+}
+
+func (f *fuse) made(id backend.LeaseID, made backend.Issued) error {
+	if f.Made == "" {
+		return nil
+	}
+	one := credential{id, map[string]string{}}
+	for name, value := range made.Values {
+		one.Values[name] = value.Reveal()
+	}
+	text, err := json.Marshal(one)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(f.Made, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(text, '\n'))
+	return errors.Join(err, file.Close())
+}
+
 func around[T any](f *fuse, method string, do func() (T, error)) (T, error) {
 	var none T
 	if err := f.at("before " + method); err != nil {
@@ -117,6 +149,9 @@ func (l fusedLeases) Begin(ctx context.Context, ask lease.Ask, terms func(backen
 }
 
 func (l fusedLeases) Activate(ctx context.Context, i lease.Intent, made backend.Issued) (active lease.Lease, token secret.String, err error) {
+	if err := l.fuse.made(i.Lease().ID, made); err != nil {
+		return active, token, err
+	}
 	active, err = around(l.fuse, "Activate", func() (lease.Lease, error) {
 		var now lease.Lease
 		now, token, err = l.Leases.Activate(ctx, i, made)
@@ -194,6 +229,7 @@ func serveWithFuse(ctx context.Context, file, text string) error {
 // process is one life of the exchange, as the test sees it from outside.
 type process struct {
 	command *exec.Cmd
+	address string
 	client  *client.Client
 	moved   chan struct{} // something was logged since one last looked
 	ended   chan struct{} // first: it has ended a lease, or tried
@@ -235,8 +271,8 @@ func startCrashing(t *testing.T, dir string, f *fuse) *process {
 	p.fell = f.fell
 	go p.read(bufio.NewScanner(log), serving)
 	select {
-	case address := <-serving:
-		if p.client, err = client.New(audience, client.Options{HTTP: at(address), AllowHTTP: true, Now: f.Clock.now}); err != nil {
+	case p.address = <-serving:
+		if p.client, err = client.New(audience, client.Options{HTTP: at(p.address), AllowHTTP: true, Now: f.Clock.now}); err != nil {
 			t.Fatal(err)
 		}
 	case <-p.gone:

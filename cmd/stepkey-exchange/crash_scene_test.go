@@ -95,7 +95,12 @@ type world struct {
 
 func newWorld(t *testing.T, clock hastened) *world {
 	t.Helper()
-	gh, err := githubsim.Start(githubsim.Options{Now: clock.now})
+	return worldAt(t, clock, clock.now)
+}
+
+func worldAt(t *testing.T, clock hastened, now func() time.Time) *world {
+	t.Helper()
+	gh, err := githubsim.Start(githubsim.Options{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +126,7 @@ type crashRun struct {
 	kills        int
 	missed       bool
 	database     *fallible // nil where only the exchange is killed
+	outside      *outside  // nil where the credentials are GitHub's
 
 	letGo    gate // creates that were held back go on
 	allThere gate // all creates have arrived
@@ -161,7 +167,7 @@ func (r *crashRun) stage(store string) {
 		r.t.Cleanup(g.open) // nothing of this run is left for the next
 	}
 	r.arrived, r.given = map[string]int{}, map[string]string{}
-	owner := fmt.Sprintf("acme%d", r.world.runs)
+	owner := r.owner()
 	repo := r.world.gh.AddRepository(githubsim.Repository{Owner: owner, Name: "widget", Private: true})
 	r.world.gh.AddRepository(githubsim.Repository{Owner: owner, Name: "stranger", Private: true})
 	r.installation = r.world.gh.Install(r.world.app, owner)
@@ -169,12 +175,20 @@ func (r *crashRun) stage(store string) {
 		r.t.Fatal(err)
 	}
 	write(r.t, r.dir, "app.pem", r.world.app.KeyPEM())
+	backend := "github: {api: \"" + r.world.gh.URL() + "\", client_id: Iv1.x, private_key: app.pem}"
+	credential := fmt.Sprintf("github: {repository_ids: [%d], permissions: {contents: read}}", repo.ID)
+	if r.outside != nil {
+		backend, credential = r.outside.takePlace(r)
+	}
 	write(r.t, r.dir, "tasks/brief.yaml", fmt.Appendf(nil, "task: brief\npurpose: Over in a moment.\nallow:\n  - issuer: github\n    claims: {repository_id: \"%d\", event_name: push}\n"+
-		"credential:\n  github: {repository_ids: [%d], permissions: {contents: read}}\nlimits: {ttl: 20s}\n", repo.ID, repo.ID))
+		"credential:\n  %s\nlimits: {ttl: 20s}\n", repo.ID, credential))
 	write(r.t, r.dir, "stepkey.yaml", []byte("url: "+audience+"\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\ntasks: tasks\nstore: "+store+"\nissuers:\n  github: {kind: github, url: \""+
-		r.world.gh.IssuerURL()+"\", private_network: true, max_age: 6h}\nbackends:\n  github: {api: \""+r.world.gh.URL()+"\", client_id: Iv1.x, private_key: app.pem}\n"))
+		r.world.gh.IssuerURL()+"\", private_network: true, max_age: 6h}\nbackends:\n  "+backend+"\n"))
 	r.stageJobs(owner)
 }
+
+// owner has the repositories of one run and no other.
+func (r *crashRun) owner() string { return fmt.Sprintf("acme%d", r.world.runs) }
 
 func (r *crashRun) stageJobs(owner string) {
 	verifier, err := identity.New(audience, []identity.Issuer{{Name: "github", Kind: "github", URL: r.world.gh.IssuerURL(), MaxAge: 6 * time.Hour, Private: true}}, identity.Options{Now: r.world.clock.now})
@@ -191,7 +205,7 @@ func (r *crashRun) stageJobs(owner string) {
 		j.key, j.name = w.Job.Key, w.Job.Name
 		return j
 	}
-	for n := range workloads {
+	for n := range r.askers() {
 		j := add(githubsim.JobSpec{Repository: owner + "/widget", IDToken: true})
 		if (n+r.seed)%2 == 0 {
 			j.gives = []string{"by lease token", "by job"}[(n/2+r.seed)%2]
@@ -211,6 +225,14 @@ func (r *crashRun) stageJobs(owner string) {
 		r.jobs = append(r.jobs, &again)
 	}
 	r.stranger = add(githubsim.JobSpec{Repository: owner + "/stranger", IDToken: true})
+}
+
+// askers are fewer where each message of one exchange has a row of its own.
+func (r *crashRun) askers() int {
+	if r.outside != nil {
+		return 1
+	}
+	return workloads
 }
 
 func (r *crashRun) newHolder() *client.Key {
@@ -233,7 +255,8 @@ func (j *crashJob) exchange(ctx context.Context, p *process) (*client.Grant, err
 }
 
 func (r *crashRun) fuse() *fuse {
-	f := &fuse{Clock: r.world.clock, Nth: r.nth()}
+	f := r.spent()
+	f.Nth = r.nth()
 	if _, atGitHub := killers[r.point.dies]; !atGitHub {
 		f.Dies = r.point.dies
 	}
@@ -247,6 +270,14 @@ func (r *crashRun) fuse() *fuse {
 		f.Dies = ""
 	}
 	return f
+}
+
+// spent is a fuse that ends nothing.
+func (r *crashRun) spent() *fuse {
+	if r.outside != nil {
+		return &fuse{Clock: r.world.clock, Made: madeFile}
+	}
+	return &fuse{Clock: r.world.clock}
 }
 
 // nth is which time of getting there is the last. Who asks once more does so when all
@@ -332,6 +363,9 @@ func (r *crashRun) landsBy() time.Time {
 // restarted opens what waits for a later life.
 func (r *crashRun) restarted(p *process) {
 	r.restart.open()
+	if r.outside != nil {
+		r.outside.lives(p)
+	}
 	go func() {
 		select {
 		case <-p.ended:

@@ -23,6 +23,10 @@ type point struct {
 	lost string // a place of fuse whose answer the first life never sees
 	// falls says that it is PostgreSQL that is killed there: alone, or with the process.
 	falls string
+	// of is the backend, where it is another than GitHub's, and at the message to it at
+	// which the process is killed, if it is one.
+	of string
+	at strike
 }
 
 // points go along one exchange and one end of a lease, from the first request to the
@@ -118,6 +122,9 @@ const (
 
 func (p point) String() string {
 	text := p.dies
+	if p.of != "" {
+		text = p.of + ", " + text
+	}
 	if p.lost != "" {
 		text += ", answer lost " + p.lost
 	}
@@ -138,7 +145,7 @@ func TestNothingOutlivesACrash(t *testing.T) {
 		"sqlite":   func(*testing.T) string { return "stepkey.db" },
 		"postgres": databases(t),
 	}
-	clock := hastened{time.Now().Round(0)}
+	clock := hastened{time.Now().Round(0), haste}
 	worlds := make(chan *world, atOnce)
 	for range atOnce {
 		worlds <- newWorld(t, clock)
@@ -296,7 +303,7 @@ func (s *crashReport) add(p point, engine string, r *crashRun) {
 	for _, state := range r.outcome.states {
 		row.states[string(state)]++
 	}
-	row.live += len(r.outcome.live)
+	row.live += len(r.outcome.live) + len(r.outcome.outside)
 	row.kills += r.kills
 	row.runs++
 	if r.missed {
@@ -307,7 +314,7 @@ func (s *crashReport) add(p point, engine string, r *crashRun) {
 func (s *crashReport) String() string {
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "KILLED\tSTORE\tKILLS\tMISSED\tREVOKED\tFAILED\tEXPIRED\tUNCONFIRMED\tLIVE TOKENS")
+	fmt.Fprintln(table, "KILLED\tSTORE\tKILLS\tMISSED\tREVOKED\tFAILED\tEXPIRED\tUNCONFIRMED\tLIVE")
 	for _, p := range s.points {
 		for _, engine := range []string{"sqlite", "postgres"} {
 			row := s.rows[p.String()+" on "+engine]
