@@ -227,6 +227,9 @@ func (s subject) rows(counted map[string][]string) []point {
 	}
 	for n := range rows {
 		rows[n].hits, rows[n].of = 1, s.name
+		if len(s.fates) == 0 {
+			rows[n].goes = "" // no message is sent that could be cut
+		}
 	}
 	return rows
 }
