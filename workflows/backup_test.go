@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/internal/githubsim"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
@@ -21,7 +21,7 @@ func backingUp(t *testing.T, window string, story func(t *testing.T, w *world)) 
 		w.db.as(t, "app", "CREATE ROLE reader NOLOGIN; GRANT pg_read_all_data TO reader; GRANT reader TO stepkey WITH ADMIN OPTION; GRANT CONNECT ON DATABASE app TO reader")
 		var err error
 		w.s3, err = realserver.StartMinIO(t.Context(), t.TempDir(), w.address)
-		backendtest.Started(t, err)
+		needs.Started(t, err)
 		t.Cleanup(func() { w.s3.Close() })
 		if err := w.s3.MakeBucket(t.Context(), "backups"); err != nil {
 			t.Fatal(err)

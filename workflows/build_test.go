@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
 
@@ -45,7 +46,7 @@ var goImage = sync.OnceValues(func() (string, error) { return runnersim.GoImage(
 // toolchain is the image that the Dockerfile's builds start from.
 func toolchain(t *testing.T) string {
 	t.Helper()
-	needs(t, "docker", "version")
+	needs.Working(t, "docker", "version")
 	image, err := goImage()
 	if err != nil {
 		t.Fatal(err)
@@ -105,22 +106,6 @@ func TestMain(m *testing.M) {
 		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
-}
-
-// needs skips where a program is missing, but never in CI.
-func needs(t *testing.T, program string, probe ...string) {
-	t.Helper()
-	_, err := exec.LookPath(program)
-	if err == nil && len(probe) > 0 {
-		err = exec.CommandContext(t.Context(), program, probe...).Run()
-	}
-	if err == nil {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing or does not work: %v", program, err)
-	}
-	t.Skipf("%s is missing or does not work: %v", program, err)
 }
 
 func command(t *testing.T, name string, args ...string) string {

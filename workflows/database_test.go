@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 )
 
@@ -36,11 +36,9 @@ INSERT INTO salaries VALUES ('the boss', 1)`
 
 func startDatabase(t *testing.T, address string) *database {
 	t.Helper()
-	for _, program := range []string{"psql", "pg_dump"} {
-		needs(t, program)
-	}
+	needs.Programs(t, "psql", "pg_dump")
 	server, err := pgserver.StartOn(t.Context(), address, pgserver.Quick)
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Error(err)

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/internal/githubsim"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
@@ -34,7 +34,7 @@ const ownPrincipal = "deploy@web1.example.com"
 func deploying(t *testing.T, ttl, eavesdropper string, story func(t *testing.T, w *world)) {
 	t.Helper()
 	s := setting{beside: func(t *testing.T, w *world) (string, map[string]string, map[string]string) {
-		backendtest.Started(t, realserver.Installed("ssh", "ssh-keygen", "curl", "tar"))
+		needs.Programs(t, "ssh", "ssh-keygen", "curl", "tar")
 		keys := t.TempDir()
 		command(t, "sh", "-euc", "cd "+keys+"\n"+fenced(t, "ssh.md", "sh", "ssh-keygen -t ed25519"))
 		w.host = startHost(t, w.address, keys, ownPrincipal)
@@ -67,7 +67,7 @@ func deploying(t *testing.T, ttl, eavesdropper string, story func(t *testing.T, 
 func startHost(t *testing.T, address, keys, principal string) *host {
 	t.Helper()
 	server, err := realserver.StartSSHD(t.Context(), t.TempDir(), address)
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Error(err)

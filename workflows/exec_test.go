@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
 
@@ -16,9 +17,7 @@ import (
 // The exchange is where run steps reach it too, which are on the machine itself.
 func onTheMachine(t *testing.T, s setting, story func(t *testing.T, w *world)) {
 	t.Helper()
-	for _, program := range []string{"git", "jq", "curl"} {
-		needs(t, program)
-	}
+	needs.Programs(t, "git", "jq", "curl")
 	t.Run("the action as a process", func(t *testing.T) {
 		t.Parallel()
 		w, files := begin(t, s, "127.0.0.1")

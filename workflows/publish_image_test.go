@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/internal/githubsim"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
@@ -33,7 +33,7 @@ type images struct {
 func publishing(t *testing.T, ttl string, story func(t *testing.T, w *world)) {
 	t.Helper()
 	s := setting{beside: func(t *testing.T, w *world) (string, map[string]string, map[string]string) {
-		backendtest.Started(t, realserver.Installed("openssl", "skopeo", "docker-registry"))
+		needs.Programs(t, "openssl", "skopeo", "docker-registry")
 		i := &images{dir: t.TempDir(), keys: t.TempDir(), listen: freePort(t, w.address)}
 		w.images = i
 		front, certificate := behindTLS(t, "http://"+i.listen, w.address)
@@ -69,7 +69,7 @@ func (i *images) start(t *testing.T, exchange string) {
 		Dir: i.dir, Listen: i.listen, Realm: i.realm, Service: "registry.test", Issuer: "exchange.test",
 		Trust: fmt.Sprintf("rootcertbundle: %q", filepath.Join(i.keys, "registry.crt")),
 	})
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Error(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/stepkey/stepkey/internal/githubsim"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
 
@@ -73,9 +74,7 @@ func TestAReleaseGetsItsAssetAndTheKeyIsGone(t *testing.T) {
 func TestARunByActEndsItsKeyToo(t *testing.T) {
 	t.Parallel()
 	toolchain(t)
-	for _, program := range []string{"git", "jq", "curl"} {
-		needs(t, program)
-	}
+	needs.Programs(t, "git", "jq", "curl")
 	program, err := act()
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/internal/githubsim"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
@@ -59,9 +60,7 @@ type setting struct {
 // containers on a network of their own.
 func everywhere(t *testing.T, s setting, story func(t *testing.T, w *world)) {
 	t.Helper()
-	for _, program := range []string{"git", "jq", "curl"} {
-		needs(t, program)
-	}
+	needs.Programs(t, "git", "jq", "curl")
 	t.Run("in processes", func(t *testing.T) {
 		t.Parallel()
 		w, files := begin(t, s, "127.0.0.1")

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/client"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 )
 
@@ -20,7 +20,7 @@ type objects struct{ *realserver.Kubernetes }
 func startKubernetes(t *testing.T) func(*crashRun) outsider {
 	t.Helper()
 	k, err := realserver.StartKubernetes(t.Context(), t.TempDir())
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := k.Close(); err != nil {
 			t.Error(err)

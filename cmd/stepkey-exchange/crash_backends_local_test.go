@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	cryptossh "golang.org/x/crypto/ssh"
 
 	"github.com/stepkey/stepkey/exchange/client"
+	"github.com/stepkey/stepkey/internal/needs"
 )
 
 // What the exchange makes by itself, and nobody else keeps: logins of registries and SSH
@@ -65,12 +65,7 @@ type certificates struct{ ca, public string }
 
 func startSSH(t *testing.T) func(*crashRun) outsider {
 	t.Helper()
-	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("certificates are looked at with OpenSSH's ssh-keygen, which is missing: %v", err)
-	}
+	needs.Programs(t, "ssh-keygen")
 	ca := filepath.Join(t.TempDir(), "ssh_ca")
 	output(t, ".", "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ca)
 	public, err := os.ReadFile(ca + ".pub")

@@ -13,8 +13,8 @@ import (
 
 	driver "github.com/go-sql-driver/mysql"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/client"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 )
 
@@ -27,7 +27,7 @@ type crashMariaDB struct {
 func startMySQL(t *testing.T) func(*crashRun) outsider {
 	t.Helper()
 	m, err := realserver.StartMariaDB(t.Context(), "127.0.0.1")
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)

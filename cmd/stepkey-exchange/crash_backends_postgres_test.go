@@ -14,8 +14,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/client"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 )
 
@@ -31,7 +31,7 @@ type crashPostgres struct {
 func startPostgres(t *testing.T) func(*crashRun) outsider {
 	t.Helper()
 	server, err := pgserver.Start(t.Context(), pgserver.Quick)
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Error(err)

@@ -38,7 +38,7 @@ type subject struct {
 	// byStore: only what the store says ends a credential, so that none is ended from memory.
 	byStore bool
 	// start starts what all runs share and returns what makes the outsider of one of them.
-	// Where a program is missing it leaves the test out; see backendtest.Started.
+	// Where a program is missing it leaves the test out; see needs.Started.
 	start func(*testing.T) func(*crashRun) outsider
 }
 

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 )
 
@@ -115,12 +115,7 @@ func startFallible(t *testing.T) []*pgserver.Server {
 		}
 	}
 	err := errors.Join(faults...)
-	if errors.Is(err, pgserver.ErrMissing) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	needs.Started(t, err)
 	return servers
 }
 

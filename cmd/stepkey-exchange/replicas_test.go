@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http/httptest"
@@ -22,6 +21,7 @@ import (
 	"github.com/stepkey/stepkey/exchange/client"
 	"github.com/stepkey/stepkey/exchange/lease"
 	"github.com/stepkey/stepkey/internal/githubsim"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 	"github.com/stepkey/stepkey/internal/runnersim"
 	"github.com/stepkey/stepkey/internal/secret"
@@ -42,7 +42,7 @@ type fleet struct {
 }
 
 func TestThreeReplicasKeepThePromisesWhileTheyAreKilledPausedAndCutOff(t *testing.T) {
-	needsDocker(t)
+	needs.Working(t, "docker", "version")
 	f := launch(t)
 	t.Run("64 exchanges of one subject token", f.oneOfMany)
 
@@ -239,12 +239,7 @@ func launch(t *testing.T) *fleet {
 		}
 	})
 	pg, err := pgserver.StartOn(t.Context(), network.Gateway, pgserver.Quick)
-	if errors.Is(err, pgserver.ErrMissing) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	needs.Started(t, err)
 	t.Cleanup(func() { _ = pg.Close() })
 	if f.store, err = pg.Database(t.Context()); err != nil {
 		t.Fatal(err)
@@ -356,16 +351,4 @@ func docker(t *testing.T, args ...string) string {
 		t.Fatalf("docker %v: %v\n%s", args, err, out)
 	}
 	return string(out)
-}
-
-func needsDocker(t *testing.T) {
-	t.Helper()
-	err := exec.CommandContext(t.Context(), "docker", "version").Run()
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatalf("the Docker engine does not answer: %v", err)
-	default:
-		t.Skip("three replicas need containers, and the Docker engine does not answer")
-	}
 }

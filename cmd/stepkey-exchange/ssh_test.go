@@ -14,6 +14,7 @@ import (
 
 	"github.com/stepkey/stepkey/exchange/client"
 	"github.com/stepkey/stepkey/internal/githubsim"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
@@ -36,12 +37,7 @@ type signer struct {
 
 func yardOn(t *testing.T, store string) yard {
 	t.Helper()
-	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("certificates are looked at with OpenSSH's ssh-keygen, which is missing: %v", err)
-	}
+	needs.Programs(t, "ssh-keygen")
 	y := yard{T: t, gh: acme(t), store: store, binary: filepath.Join(t.TempDir(), "stepkey-exchange")}
 	y.ca = filepath.Join(filepath.Dir(y.binary), "ssh_ca")
 	output(t, "../..", "go", "build", "-o", y.binary, "./cmd/stepkey-exchange")
@@ -171,12 +167,7 @@ func TestARevokedCertificateIsListedAndStaysSoOverARestart(t *testing.T) {
 
 func TestReplicasServeOneListOfWhatAnyOfThemRevoked(t *testing.T) {
 	pg, err := pgserver.Start(t.Context(), pgserver.Quick)
-	if errors.Is(err, pgserver.ErrMissing) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	needs.Started(t, err)
 	t.Cleanup(func() { _ = pg.Close() })
 	where, err := pg.Database(t.Context())
 	if err != nil {

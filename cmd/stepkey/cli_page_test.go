@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/stepkey/stepkey/internal/needs"
 )
 
 // docs/cli.md is followed block by block: commands are run, what they print is what the
@@ -32,11 +34,7 @@ type pageReader struct {
 var took = regexp.MustCompile(`in \d+ ms`)
 
 func TestThePageOfTheCommandLineWorksAsWritten(t *testing.T) {
-	for _, needed := range []string{"bash", "cat"} {
-		if _, err := exec.LookPath(needed); err != nil {
-			skipOrFail(t, needed+" is not in PATH")
-		}
-	}
+	needs.Programs(t, "bash", "cat")
 	text, err := os.ReadFile(cliPage)
 	if err != nil {
 		t.Fatal(err)

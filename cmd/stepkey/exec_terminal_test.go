@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stepkey/stepkey/internal/needs"
 )
 
 // A screen is a terminal with a person before it.
@@ -62,10 +64,7 @@ func openTerminalPair(t *testing.T) (keys, tty *os.File) {
 	t.Helper()
 	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("no terminals here: %v", err)
+		needs.Started(t, fmt.Errorf("%w: %w", needs.Missing{What: "a pseudo-terminal"}, err))
 	}
 	raw, err := keys.SyscallConn() // Fd would make reads wait in the kernel, and Close with them
 	if err != nil {
@@ -240,9 +239,7 @@ func TestCtrlCEndsAScript(t *testing.T) {
 func inShells(t *testing.T, story func(*screen)) {
 	for _, shell := range [][]string{{"sh", "-i"}, {"bash", "--norc", "--noprofile", "--noediting", "-i"}} {
 		t.Run(shell[0], func(t *testing.T) {
-			if _, err := exec.LookPath(shell[0]); err != nil {
-				skipOrFail(t, "there is no "+shell[0]+" here")
-			}
+			needs.Programs(t, shell[0])
 			s := sitDown(t, shell[0], shell[1:]...)
 			s.sees("ready> ")
 			story(s)

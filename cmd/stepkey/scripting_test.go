@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/stepkey/stepkey/exchange/client"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/secret"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
@@ -62,7 +63,7 @@ func aTerminal(t *testing.T) *os.File {
 	t.Helper()
 	control, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		skipOrFail(t, "no pseudo-terminals here: "+err.Error())
+		needs.Started(t, fmt.Errorf("%w: %w", needs.Missing{What: "a pseudo-terminal"}, err))
 	}
 	t.Cleanup(func() { _ = control.Close() })
 	fd := int(control.Fd())
@@ -75,7 +76,7 @@ func aTerminal(t *testing.T) *os.File {
 	}
 	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		skipOrFail(t, "no pseudo-terminals here: "+err.Error())
+		needs.Started(t, fmt.Errorf("%w: %w", needs.Missing{What: "a pseudo-terminal"}, err))
 	}
 	t.Cleanup(func() { _ = terminal.Close() })
 	return terminal
@@ -129,10 +130,7 @@ func TestWhatIsIssuedIsInNoArgument(t *testing.T) {
 
 // Whatever an exchange gives, a shell's eval sets variables and does nothing else.
 func TestAShellReadsWhatWasWritten(t *testing.T) {
-	sh, err := exec.LookPath("sh")
-	if err != nil {
-		skipOrFail(t, "no POSIX shell in PATH")
-	}
+	needs.Programs(t, "sh")
 	rapid.Check(t, func(t *rapid.T) {
 		piece := rapid.OneOf(rapid.StringMatching(`[ -~]{0,8}`), rapid.SampledFrom([]string{"'", `\`, "\n", "$(exit 7)", "`exit 7`", "\"", "'; exit 7; '", "ä", "\r", "!!"}))
 		value := strings.Join(rapid.SliceOfN(piece, 1, 6).Draw(t, "value"), "")
@@ -140,19 +138,11 @@ func TestAShellReadsWhatWasWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := exec.Command(sh, "-c", `eval "$1"; printf '%s|%s.' "$V" "$STEPKEY_LEASE"`, "sh", string(text)).Output()
+		got, err := exec.Command("sh", "-c", `eval "$1"; printf '%s|%s.' "$V" "$STEPKEY_LEASE"`, "sh", string(text)).Output()
 		if err != nil || string(got) != value+"|skl_1." {
 			t.Fatalf("%q became %q (%v)", value, got, err)
 		}
 	})
-}
-
-func skipOrFail(t *testing.T, missing string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
 }
 
 func TestASecretFileAppearsWholeOrNotAtAll(t *testing.T) {

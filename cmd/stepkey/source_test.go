@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/client"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/secret"
 	"pgregory.net/rapid"
 )
@@ -321,7 +322,7 @@ func TestAProgramThatGivesNoTokenIsQuotedWithoutSecrets(t *testing.T) {
 
 func TestAProgramThatHangsIsLeft(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("needs a POSIX shell")
+		needs.Started(t, needs.Missing{What: "a POSIX shell"})
 	}
 	aProgram(t, "buildkite-agent", "sleep 20 & exec sleep 20")
 	r := newRig(t, willing)

@@ -3,10 +3,8 @@ package lease
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 )
 
@@ -25,12 +24,7 @@ import (
 func durable(b *testing.B) *pgserver.Server {
 	b.Helper()
 	pg, err := pgserver.Start(b.Context(), pgserver.Durable)
-	if errors.Is(err, pgserver.ErrMissing) && os.Getenv("CI") == "" {
-		b.Skip(err)
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
+	needs.Started(b, err)
 	b.Cleanup(func() { _ = pg.Close() })
 	return pg
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 )
 
@@ -24,12 +24,7 @@ func startPair(t *testing.T, synchronousCommit string) pair {
 	t.Helper()
 	start := func(what func() (*pgserver.Server, error)) *pgserver.Server {
 		s, err := what()
-		if errors.Is(err, pgserver.ErrMissing) && os.Getenv("CI") == "" {
-			t.Skip(err)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		needs.Started(t, err)
 		t.Cleanup(func() {
 			if err := errors.Join(s.Kill(), s.Close()); err != nil {
 				t.Error(err)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 )
 
@@ -34,12 +35,7 @@ func TestMain(m *testing.M) {
 func pgdatabase(t testing.TB) string {
 	t.Helper()
 	s, err := server()
-	if errors.Is(err, pgserver.ErrMissing) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	needs.Started(t, err)
 	where, err := s.Database(t.Context())
 	if err != nil {
 		t.Fatal(err)

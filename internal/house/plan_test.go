@@ -47,7 +47,7 @@ var rooms = map[string]room{
 	}},
 
 	"exchange/backend":             {imports: []string{"internal/secret", "internal/yamlfile"}},
-	"exchange/backend/backendtest": {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile", "internal/pgserver", "internal/realserver"}},
+	"exchange/backend/backendtest": {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/exec":        {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/github":      {imports: []string{"exchange/backend", "exchange/githubapp", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/postgres":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
@@ -69,8 +69,9 @@ var rooms = map[string]room{
 	"internal/house":      {},
 	"internal/githubsim":  {imports: []string{"internal/secret"}},
 	"internal/runnersim":  {imports: []string{"internal/secret"}},
-	"internal/pgserver":   {},
-	"internal/realserver": {},
+	"internal/needs":      {},
+	"internal/pgserver":   {imports: []string{"internal/needs"}},
+	"internal/realserver": {imports: []string{"internal/needs"}},
 
 	"workflows": {later: true}, // its package, if any, is tests alone
 }
@@ -114,7 +115,7 @@ var imported = []limit{
 	},
 	{
 		names: []string{"testing"},
-		only:  []string{"exchange/backend/backendtest"},
+		only:  []string{"exchange/backend/backendtest", "internal/needs"},
 		why:   "test code stands in _test.go files; backendtest alone is a suite for other packages' tests",
 	},
 	{
@@ -131,7 +132,7 @@ var used = []limit{
 	},
 	{
 		names: []string{"os.Getenv", "os.LookupEnv", "os.ExpandEnv", "os.Setenv", "os.Unsetenv", "os.Clearenv", "os.Args", "syscall.Getenv"},
-		only:  []string{"cmd/...", "exchange/backend/backendtest"}, // which asks whether this is CI
+		only:  []string{"cmd/...", "internal/needs"}, // which asks whether this is CI
 		why:   "the environment and the arguments are read in cmd only and passed on as values",
 	},
 	{

@@ -22,10 +22,12 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver "pgx"
+
+	"github.com/stepkey/stepkey/internal/needs"
 )
 
 // ErrMissing: there is no PostgreSQL on this machine.
-var ErrMissing = errors.New("PostgreSQL's programs initdb and postgres are not on this machine; on Debian: apt-get install postgresql")
+var ErrMissing error = needs.Missing{What: "PostgreSQL, with initdb and postgres,", Get: "on Debian, apt-get install postgresql"}
 
 // Server is one running PostgreSQL with a data directory of its own.
 type Server struct {

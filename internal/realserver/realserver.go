@@ -17,17 +17,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/stepkey/stepkey/internal/needs"
 )
-
-// Missing is the error of a server whose program is not on this machine.
-type Missing struct {
-	Program string
-	Get     string // how to get it
-}
-
-func (m Missing) Error() string {
-	return fmt.Sprintf("%s is not on this machine; to get it: %s", m.Program, m.Get)
-}
 
 const (
 	readyWithin = time.Minute // two cores may be busy with something else
@@ -122,16 +114,6 @@ func (p *process) Close() error {
 	return nil
 }
 
-// Installed looks for the programs of clients, and is Missing if there is one less.
-func Installed(programs ...string) error {
-	for _, program := range programs {
-		if _, err := installed(program, "the package manager has it"); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // installed finds a program on PATH or in one of the places where Debian keeps it.
 func installed(program, get string, places ...string) (string, error) {
 	for _, name := range append([]string{program}, places...) {
@@ -139,7 +121,7 @@ func installed(program, get string, places ...string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", Missing{Program: program, Get: get}
+	return "", needs.Missing{What: program, Get: get}
 }
 
 // built finds a program that "make servers" builds from a module below testdata/servers:

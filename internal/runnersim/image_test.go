@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
 
@@ -24,7 +25,7 @@ var goImage = sync.OnceValues(func() (string, error) { return runnersim.GoImage(
 
 func build(t *testing.T, i runnersim.Image) string {
 	t.Helper()
-	needs(t, "docker", "version")
+	needs.Working(t, "docker", "version")
 	base, err := goImage()
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +118,7 @@ func TestTheExchangesImageRunsAsNobodyAndHoldsNothingElse(t *testing.T) {
 
 func TestARealActionWithoutThePermissionSaysWhatIsMissingAndPostIsQuiet(t *testing.T) {
 	t.Parallel()
-	needs(t, "docker", "version")
+	needs.Working(t, "docker", "version")
 	base, err := goImage()
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rhysd/actionlint"
 
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
 
@@ -105,7 +106,7 @@ func (r *releases) names(t *testing.T, asset string) []string {
 // repository makes a small one with one commit and one file that is not tracked.
 func repository(t *testing.T) string {
 	t.Helper()
-	needs(t, "git")
+	needs.Programs(t, "git")
 	dir := filepath.Join(t.TempDir(), "widget")
 	for name, text := range map[string]string{"README.md": "widget", "src/a b.c": "int main;", "untracked.tmp": "x"} {
 		path := filepath.Join(dir, name)
@@ -147,8 +148,7 @@ func releaseJob(t *testing.T, api string) runnersim.Job {
 // spy puts a curl into PATH that writes its arguments down before it runs the real one.
 func spy(t *testing.T) (path, record string) {
 	t.Helper()
-	needs(t, "jq")
-	needs(t, "curl")
+	needs.Programs(t, "jq", "curl")
 	curl, err := exec.LookPath("curl")
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func TestTheReleaseWorkflowFailsWhenTheTokenIsRefused(t *testing.T) {
 
 func TestTheReleaseWorkflowRunsByActToo(t *testing.T) {
 	t.Parallel()
-	needs(t, "docker", "version")
+	needs.Working(t, "docker", "version")
 	path, arguments := spy(t)
 	dir, err := toy()
 	if err != nil {

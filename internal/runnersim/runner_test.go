@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/runnersim"
 )
 
@@ -45,22 +46,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// needs skips where a program is missing, but never in CI.
-func needs(t *testing.T, program string, probe ...string) {
-	t.Helper()
-	_, err := exec.LookPath(program)
-	if err == nil && len(probe) > 0 {
-		err = exec.Command(program, probe...).Run()
-	}
-	if err == nil {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing or does not work: %v", program, err)
-	}
-	t.Skipf("%s is missing or does not work: %v", program, err)
-}
-
 // everywhere tells one story in both modes.
 func everywhere(t *testing.T, story func(t *testing.T, o runnersim.Options)) {
 	t.Helper()
@@ -78,7 +63,7 @@ func everywhere(t *testing.T, story func(t *testing.T, o runnersim.Options)) {
 		story(t, o)
 	})
 	t.Run("in containers", func(t *testing.T) {
-		needs(t, "docker", "version")
+		needs.Working(t, "docker", "version")
 		t.Parallel()
 		o := options
 		o.Mode, o.Dir, o.Actions = runnersim.Docker, t.TempDir(), map[string]string{"acme/toy@v1": dir}
@@ -215,7 +200,7 @@ func TestAMainThatFailsStillHasItsPostRun(t *testing.T) {
 
 func TestAContainerReachesAServerOnItsNetworksGateway(t *testing.T) {
 	t.Parallel()
-	needs(t, "docker", "version")
+	needs.Working(t, "docker", "version")
 	everywhere(t, func(t *testing.T, o runnersim.Options) {
 		address := "127.0.0.1"
 		if o.Mode == runnersim.Docker {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/backend/exec"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -41,7 +42,7 @@ func acting(t testing.TB, options string, words ...string) (*exec.Backend, backe
 
 func TestAProgramRunsWithNothingOfTheExchanges(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("what a program runs with is limited on Linux alone")
+		needs.Started(t, needs.Missing{What: "Linux, which alone limits what a program runs with,"})
 	}
 	t.Setenv("EXCHANGE_SECRET", "canary-in-the-environment")
 	t.Setenv("PROXY", "passed")
@@ -76,7 +77,7 @@ func TestAProgramRunsWithNothingOfTheExchanges(t *testing.T) {
 
 func TestAProgramThatDoesNotAnswerIsKilledWithAllItStarted(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("process groups are killed on Linux alone")
+		needs.Started(t, needs.Missing{What: "Linux, where alone process groups are killed,"})
 	}
 	for how, want := range map[string]string{"hangs": "did not answer in time", "hangs with a child": "did not answer in time", "leaves a child": ""} {
 		t.Run(how, func(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/kubernetes"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
@@ -208,7 +208,7 @@ func stage(t testing.TB) *scene {
 	t.Helper()
 	begun = true
 	p, err := cluster()
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	s := &scene{TB: t, place: p, line: &line{through: p.HTTP.Transport}}
 	s.Backend = s.open(nil)
 	return s

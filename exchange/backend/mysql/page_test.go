@@ -12,11 +12,10 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/mysql"
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/policy"
-	"github.com/stepkey/stepkey/internal/realserver"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -126,7 +125,7 @@ func TestTheTasksOfThePageAreTakenAndTheirCredentialsWork(t *testing.T) {
 // runs what stands behind --.
 func usePage(t *testing.T, env map[string]string, value func(string) string) {
 	t.Helper()
-	backendtest.Started(t, realserver.Installed("mariadb", "bash"))
+	needs.Programs(t, "mariadb", "bash")
 	all := blocks(t, "sh")
 	if len(all) != 1 {
 		t.Fatalf("the page has %d commands", len(all))

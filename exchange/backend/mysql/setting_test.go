@@ -19,8 +19,8 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/mysql"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
@@ -115,7 +115,7 @@ type choice struct {
 func there(t testing.TB) *place {
 	t.Helper()
 	p, err := setting()
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	return p
 }
 

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/mysql"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -79,7 +79,7 @@ func overTLS(t *testing.T, a authority, ends time.Time) *place {
 		SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: a.cert.NotBefore, NotAfter: ends,
 	}, key))
 	p, err := setUp(t.Context(), "--ssl-cert="+filepath.Join(dir, "server.crt"), "--ssl-key="+filepath.Join(dir, "server.key"), "--plugin-load-add=auth_ed25519")
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
 			t.Error(err)

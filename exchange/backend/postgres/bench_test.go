@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
@@ -37,12 +37,7 @@ func benchScene(b *testing.B) *scene {
 	b.Helper()
 	benchmarked.Store(true)
 	p, err := durable()
-	if err != nil && os.Getenv("CI") != "" {
-		b.Fatal(err)
-	}
-	if err != nil {
-		b.Skip(err)
-	}
+	needs.Started(b, err)
 	return p.scene(b, choice{drop: true, direct: true})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/policy"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -118,12 +119,7 @@ func TestTheTasksOfThePageAreTakenAndTheirCredentialsWork(t *testing.T) {
 // runs what stands behind --.
 func (s *scene) usePage(t *testing.T, env map[string]string, value func(string) string) {
 	t.Helper()
-	if _, err := exec.LookPath("psql"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("psql is not on this machine; on Debian: apt-get install postgresql-client")
-	}
+	needs.Programs(t, "psql")
 	all := blocks(t, "sh")
 	if len(all) != 1 {
 		t.Fatalf("the page has %d commands", len(all))

@@ -20,6 +20,7 @@ import (
 
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
@@ -129,12 +130,7 @@ type choice struct {
 func there(t testing.TB) *place {
 	t.Helper()
 	p, err := setting()
-	if errors.Is(err, pgserver.ErrMissing) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	needs.Started(t, err)
 	return p
 }
 

@@ -20,8 +20,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
@@ -74,7 +74,7 @@ func encoded(kind string, der []byte) []byte {
 func overTLS(t *testing.T, a authority, ends time.Time) *place {
 	t.Helper()
 	p, err := setUp(t.Context(), pgserver.Quick)
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
 			t.Error(err)

@@ -9,9 +9,8 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
-	"github.com/stepkey/stepkey/internal/realserver"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -55,7 +54,7 @@ func run(t *testing.T, dir, script string, args ...string) string {
 
 // Key, certificate, configuration and task are the page's; the registry is a real one.
 func TestTheSetUpOfThePageWorks(t *testing.T) {
-	backendtest.Started(t, realserver.Installed("sh", "openssl"))
+	needs.Programs(t, "sh", "openssl")
 	dir := t.TempDir()
 	run(t, dir, fenced(t, "sh", "openssl genpkey"))
 	var c registry.Config
@@ -103,12 +102,9 @@ func TestTheSetUpOfThePageWorks(t *testing.T) {
 }
 
 func TestTheClientsFindTheLoginWhereThePagePutsIt(t *testing.T) {
-	backendtest.Started(t, realserver.Installed("sh"))
+	needs.Programs(t, "sh")
 	if _, err := os.Stat("/dev/shm"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no memory to put files in: %v", err)
-		}
-		t.Skipf("this machine has no memory to put files in: %v", err)
+		needs.Started(t, needs.Missing{What: "a memory to put files in, /dev/shm,"})
 	}
 	w := settle(t)
 	_, values := w.issue(both)

@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
-	"github.com/stepkey/stepkey/internal/realserver"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -165,7 +164,7 @@ func layout(t testing.TB) string {
 // A client that knows nothing of us works by the value config alone, and by the password as
 // an identity token, which makes it ask by POST.
 func TestSkopeoPushesAndPullsUntilTheEnd(t *testing.T) {
-	backendtest.Started(t, realserver.Installed("skopeo"))
+	needs.Programs(t, "skopeo")
 	w := found(t)
 	from := layout(t)
 	lease, values := w.issue("{repositories: [acme/widget], actions: [pull, push]}")

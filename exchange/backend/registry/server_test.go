@@ -23,7 +23,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 )
 
@@ -84,7 +84,7 @@ func startProgram(t testing.TB, name, trust string, realm http.Handler) *server 
 		Program: name, Dir: t.TempDir(), Listen: "localhost:0", // clients refuse a realm at an address that is private
 		Realm: s.realm, Service: service, Issuer: issuer, Trust: trust,
 	})
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)

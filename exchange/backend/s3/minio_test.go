@@ -11,8 +11,7 @@ import (
 	"testing"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
-	"github.com/stepkey/stepkey/internal/realserver"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -178,7 +177,7 @@ func TestAMeasureOfRevocationsLeavesTheOthersAlone(t *testing.T) {
 // curl is what a workflow's step has. Its configuration comes by standard input, so that
 // no secret is among its arguments.
 func TestCurlWritesWithASession(t *testing.T) {
-	backendtest.Started(t, realserver.Installed("curl"))
+	needs.Programs(t, "curl")
 	s := startStore(t)
 	o := order(t, s.Backend, "{bucket: backups, prefix: widget/, actions: [write]}")
 	issued, err := s.Issue(t.Context(), o)

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/s3"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
@@ -25,7 +25,7 @@ func TestASessionEndsOnEveryNodeThatIsNamed(t *testing.T) {
 			}
 		})
 	}
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	if err := nodes[0].MakeBucket(t.Context(), "backups"); err != nil {
 		t.Fatal(err)
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/s3"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
@@ -63,7 +63,7 @@ func (w *wire) loseNext() {
 func startStore(t testing.TB) *store {
 	t.Helper()
 	server, err := realserver.StartMinIO(t.Context(), t.TempDir(), "127.0.0.1")
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Error(err)

@@ -9,8 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
-	"github.com/stepkey/stepkey/internal/realserver"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -40,7 +39,7 @@ func (w *world) here() string {
 }
 
 func TestTheRealClientLogsInWithTheThreeValues(t *testing.T) {
-	backendtest.Started(t, realserver.Installed("ssh", "ssh-keygen"))
+	needs.Programs(t, "ssh", "ssh-keygen")
 	w := settle(t)
 	id, values := w.issue(w.here() + "}")
 	if said, err := w.ssh(values, "echo", "in"); err != nil || said != "in" {
@@ -65,7 +64,7 @@ func TestTheRealClientLogsInWithTheThreeValues(t *testing.T) {
 }
 
 func TestAHostWithAnotherKeyIsNotSpokenTo(t *testing.T) {
-	backendtest.Started(t, realserver.Installed("ssh"))
+	needs.Programs(t, "ssh")
 	w := settle(t)
 	_, impostor := newSigner(t)
 	w.HostKey = strings.TrimSpace(string(publicLine(impostor)))
@@ -222,7 +221,7 @@ func TestAListOfManyIsTakenByTheHost(t *testing.T) {
 
 func TestSerialsAreTheLeasesOwn(t *testing.T) {
 	w := settle(t)
-	backendtest.Started(t, realserver.Installed("ssh-keygen"))
+	needs.Programs(t, "ssh-keygen")
 	w.ledger.end("lease_01ARZ3NDEKTSV4RRFFQ69G5FAV")
 	if err := w.Refresh(t.Context()); err != nil {
 		t.Fatal(err)

@@ -17,9 +17,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stepkey/stepkey/exchange/backend"
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
-	"github.com/stepkey/stepkey/internal/realserver"
+	"github.com/stepkey/stepkey/internal/needs"
 )
 
 func someLeases(n int) []backend.LeaseID {
@@ -33,7 +32,7 @@ func someLeases(n int) []backend.LeaseID {
 // OpenSSH's own reader lists what we wrote: those serial numbers, under each authority,
 // and no other.
 func TestOpenSSHReadsTheListThatWeWrite(t *testing.T) {
-	backendtest.Started(t, realserver.Installed("ssh-keygen"))
+	needs.Programs(t, "ssh-keygen")
 	dir := t.TempDir()
 	_, one := newSigner(t)
 	_, two := newSigner(t)

@@ -14,9 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
-	"github.com/stepkey/stepkey/internal/realserver"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -60,7 +59,7 @@ func TestTheConfigurationAndTheTaskOfThePageAreTaken(t *testing.T) {
 // A host fetches the list by the page's script, from an exchange that has good days and
 // bad ones.
 func TestTheScriptOfThePageTakesAListWholeOrNotAtAll(t *testing.T) {
-	backendtest.Started(t, realserver.Installed("sh", "curl", "ssh-keygen"))
+	needs.Programs(t, "sh", "curl", "ssh-keygen")
 	d := sit(t)
 	good := d.Handlers()["GET /ssh/krl"].ServeHTTP
 	var answer atomic.Value

@@ -17,7 +17,7 @@ import (
 	cryptossh "golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
-	"github.com/stepkey/stepkey/exchange/backend/backendtest"
+	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
@@ -63,7 +63,7 @@ func privatePEM(t testing.TB, key ed25519.PrivateKey) string {
 func startSSHD(t testing.TB) *sshd {
 	t.Helper()
 	server, err := realserver.StartSSHD(t.Context(), t.TempDir(), "127.0.0.1")
-	backendtest.Started(t, err)
+	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Error(err)
