@@ -153,7 +153,7 @@ func (r *crashRun) secondDeath() *fuse {
 		f.Dies = "before Conclude"
 	case 3:
 		if ends > 0 {
-			r.outside.strikes = []strike{{later, 1 + r.seed%ends, []string{arrives, done}[r.seed/5%2]}}
+			r.outside.strikes = []strike{{later, "", 1 + r.seed%ends, []string{arrives, done}[r.seed/5%2]}}
 		}
 	}
 	return f

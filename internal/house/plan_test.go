@@ -48,15 +48,16 @@ var rooms = map[string]room{
 
 	"exchange/backend":             {imports: []string{"internal/secret", "internal/yamlfile"}},
 	"exchange/backend/backendtest": {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/reach":       {imports: []string{"internal/secret"}},
 	"exchange/backend/exec":        {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/github":      {imports: []string{"exchange/backend", "exchange/githubapp", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/postgres":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/kubernetes":  {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/mysql":       {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/s3":          {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/postgres":    {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/kubernetes":  {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/mysql":       {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/s3":          {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/registry":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/ssh":         {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/vault":       {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/vault":       {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
 	"exchange/githubapp":           {imports: []string{"internal/secret"}},
 
 	// The doors. They speak to the exchange, never to a backend.

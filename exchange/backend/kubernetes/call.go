@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
-	"net/url"
 	"strings"
-	"sync/atomic"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 )
 
 const (
@@ -43,7 +41,7 @@ func (f *failed) Error() string {
 		return fmt.Sprintf("the API server answered %d, %v", f.status, f.cause)
 	}
 	words := fmt.Sprintf("the API server answered %d", f.status)
-	if text := visible(f.said, maxMessage); text != "" {
+	if text := reach.OneLine(f.said, maxMessage); text != "" {
 		words += fmt.Sprintf(", %q", text)
 	}
 	if hint := f.hint(); hint != "" {
@@ -114,8 +112,6 @@ func (b *Backend) call(ctx context.Context, method, path string, in, out any) er
 	if err != nil {
 		return &failed{unsent: true, cause: err}
 	}
-	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	req, err := http.NewRequestWithContext(ctx, method, b.server+path, bytes.NewReader(body))
 	if err != nil {
 		return &failed{unsent: true, cause: err}
@@ -124,13 +120,9 @@ func (b *Backend) call(ctx context.Context, method, path string, in, out any) er
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "stepkey")
 	req.Header.Set("Authorization", "Bearer "+token.Reveal())
-	resp, err := b.http.Do(req)
+	resp, unsent, err := reach.Do(b.http, req)
 	if err != nil {
-		var wrapped *url.Error // it names the whole address, and the path is ours
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err
-		}
-		return &failed{unsent: !connected.Load(), cause: err}
+		return &failed{unsent: unsent, cause: err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return read(resp, out)

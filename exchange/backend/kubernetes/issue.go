@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -111,7 +112,7 @@ func (b *Backend) withdraw(ctx context.Context, m made, h handle, why error) (ba
 	if errors.As(why, &f) && !f.nothingDone() {
 		return issued, fmt.Errorf("%w; what was made for it may be there", why)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reach.RequestFor)
 	defer cancel()
 	if err := b.Revoke(ctx, m.order.Lease, issued.Handle); err != nil {
 		return issued, fmt.Errorf("%w; what was made for it could not be taken away: %w", why, err)

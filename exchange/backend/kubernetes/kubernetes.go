@@ -15,22 +15,18 @@
 package kubernetes
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -71,13 +67,13 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 	if err := checkServer(c.Server); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	ca, roots, err := readRoots(c.CAFile)
+	roots, ca, err := reach.Roots(c.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("ca_file: %w", err)
 	}
 	o := Options{
 		Limits: limits, Server: c.Server, CA: ca, Audiences: slices.Clone(c.Audiences),
-		Transport: ownTransport(roots), Now: now, ClientServer: c.Server, ClientCA: ca,
+		Transport: reach.Transport(roots), Now: now, ClientServer: c.Server, ClientCA: ca,
 	}
 	if c.Client.Server != "" {
 		if err := checkServer(c.Client.Server); err != nil {
@@ -86,11 +82,11 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 		o.ClientServer = c.Client.Server
 	}
 	if c.Client.CAFile != "" {
-		if o.ClientCA, _, err = readRoots(c.Client.CAFile); err != nil {
+		if _, o.ClientCA, err = reach.Roots(c.Client.CAFile); err != nil {
 			return nil, fmt.Errorf("client: ca_file: %w", err)
 		}
 	}
-	o.Token = func() (secret.String, error) { return readToken(c.TokenFile) }
+	o.Token = func() (secret.String, error) { return reach.Token(c.TokenFile, "token") }
 	if _, err := o.Token(); err != nil {
 		return nil, fmt.Errorf("token_file: %w", err)
 	}
@@ -198,22 +194,16 @@ func New(o Options) *Backend {
 	if o.Transport == nil {
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM([]byte(o.CA))
-		o.Transport = ownTransport(roots)
+		o.Transport = reach.Transport(roots)
 	}
 	return &Backend{
 		limits: o.Limits, server: strings.TrimSuffix(o.Server, "/"), audiences: o.Audiences, token: o.Token, now: o.Now,
 		client: target{server: strings.TrimSuffix(o.ClientServer, "/"), ca: o.ClientCA},
-		http: &http.Client{
-			Transport: o.Transport,
-			Timeout:   requestFor,
-			// Nobody else is shown the exchange's own token.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		http:   reach.Client(o.Transport),
 	}
 }
 
 const (
-	requestFor = 10 * time.Second // of one request
 	// inFlight is how long after the lease's intent something may be asked for and made.
 	// Issue keeps it, so that Terms is true.
 	inFlight = 30 * time.Second
@@ -224,14 +214,12 @@ const (
 	// and remember for ten seconds that they took it.
 	pastEnd    = time.Minute
 	remembered = 15 * time.Second
-
-	maxToken = 16 << 10 // bytes of the exchange's own
 )
 
 // Terms: a token lives to the lease's end, and ten minutes at least, counted by the
 // server's clock from its making; that the two clocks show another time does not matter.
 func (b *Backend) Terms(o backend.Order) backend.Terms {
-	end, least := b.end(o).Add(requestFor), o.At.Add(inFlight+shortest)
+	end, least := b.end(o).Add(reach.RequestFor), o.At.Add(inFlight+shortest)
 	if end.Before(least) {
 		end = least
 	}
@@ -262,49 +250,4 @@ func checkServer(server string) error {
 		return errors.New("want https:// and a host, as https://10.0.0.1:6443; tokens travel there, so it is never http")
 	}
 	return nil
-}
-
-func readRoots(path string) (string, *x509.CertPool, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", nil, fmt.Errorf("reading certificates: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return "", nil, fmt.Errorf("%s holds no certificate in PEM form", path)
-	}
-	return string(text), roots, nil
-}
-
-var validToken = regexp.MustCompile(`\A[!-~]+\z`)
-
-// readToken reads the exchange's own token, as the kubelet writes it.
-func readToken(path string) (secret.String, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the exchange's own token: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, maxToken+1))
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the exchange's own token: %w", err)
-	}
-	token := strings.TrimSpace(string(text))
-	if len(text) > maxToken || !validToken.MatchString(token) {
-		return secret.String{}, fmt.Errorf("%s holds no token: want one line, and nothing else", path)
-	}
-	return secret.New(token), nil
-}
-
-func ownTransport(roots *x509.CertPool) *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: requestFor / 2}).DialContext,
-		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   requestFor / 2,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   20,
-		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: requestFor,
-	}
 }

@@ -3,8 +3,6 @@ package kubernetes
 import (
 	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/stepkey/stepkey/exchange/backend"
 )
@@ -57,22 +55,4 @@ func (f form) fault(name string) string {
 		return "who has it can do everything in the namespace, which is no task"
 	}
 	return ""
-}
-
-// visible is a text on one line with nothing in it that cannot be seen, cut to most
-// characters.
-func visible(text string, most int) string {
-	var b strings.Builder
-	for _, r := range text {
-		if most == 0 {
-			b.WriteRune('…')
-			break
-		}
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			r = ' '
-		}
-		b.WriteRune(r)
-		most--
-	}
-	return b.String()
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 )
 
 // The few objects that are made, and of each no more than is used.
@@ -115,8 +116,8 @@ func (m made) object(version, kind string) typed {
 		Name:   m.name,
 		Labels: map[string]string{"app.kubernetes.io/managed-by": "stepkey", "stepkey/lease": string(m.order.Lease)},
 		Annotations: map[string]string{
-			"stepkey/for": visible(m.order.For, maxFor), "stepkey/until": m.order.Until.UTC().Format(time.RFC3339),
-			"stepkey/scope": visible(m.want.String(), maxFor),
+			"stepkey/for": reach.OneLine(m.order.For, maxFor), "stepkey/until": m.order.Until.UTC().Format(time.RFC3339),
+			"stepkey/scope": reach.OneLine(m.want.String(), maxFor),
 		},
 	}}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -42,7 +43,7 @@ func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, h secret.St
 	found, err := b.deleteAll(ctx, places, name)
 	if err == nil && !found && known.Server != "" && known.Server != b.server {
 		err = fmt.Errorf("it was made on %s, and the configuration now names %s, which has nothing of it; configure the former until its leases are over",
-			visible(known.Server, maxMessage), b.server)
+			reach.OneLine(known.Server, maxMessage), b.server)
 	}
 	if err != nil {
 		return fmt.Errorf("revoking the Kubernetes token of lease %s: %w", lease, err)

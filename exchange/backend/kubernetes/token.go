@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -61,7 +62,7 @@ func held(text, whose string, life time.Duration) (grantedToken, error) {
 	lives := claims.Expires - claims.Issued
 	switch {
 	case claims.Subject != whose:
-		return grantedToken{}, fmt.Errorf("the API server made a token of %s, and was asked for one of %s", visible(claims.Subject, maxMessage), whose)
+		return grantedToken{}, fmt.Errorf("the API server made a token of %s, and was asked for one of %s", reach.OneLine(claims.Subject, maxMessage), whose)
 	case lives <= 0 || lives > life.Seconds():
 		return grantedToken{}, fmt.Errorf("the API server made a token that lives %.0f s, and %.0f s were the most; look at its --service-account flags", lives, life.Seconds())
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 )
 
 // about is what is known of a server. MariaDB and MySQL say some things differently.
@@ -33,7 +35,7 @@ func (s *server) knownBy(ctx context.Context, x *session) (*about, error) {
 	}
 	if missing := known.missing(may); len(missing) > 0 {
 		return nil, &fault{number: accessDenied, words: fmt.Sprintf("the exchange's account %s lacks %s on *.*; GRANT it, to the account and not to a role of its: see the set-up in %s",
-			visible(row[1], maxWords), strings.Join(missing, ", "), page)}
+			reach.OneLine(row[1], maxWords), strings.Join(missing, ", "), page)}
 	}
 	// Without a sight of these tables, the server answers that nobody was granted anything.
 	if _, err := x.row(ctx, "SELECT COUNT(*) FROM mysql.db WHERE User = CURRENT_USER()", 1); err != nil {

@@ -99,20 +99,3 @@ func literal(text string) string { return `'` + strings.ReplaceAll(text, `'`, `'
 
 // account names a user who logs in from such hosts.
 func account(user, host string) string { return identifier(user) + "@" + identifier(host) }
-
-// visible is a text on one line with nothing in it that cannot be seen, cut to most
-// characters.
-func visible(text string, most int) string {
-	var b strings.Builder
-	for _, r := range text {
-		if most == 0 {
-			break
-		}
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			r = '?'
-		}
-		b.WriteRune(r)
-		most--
-	}
-	return b.String()
-}

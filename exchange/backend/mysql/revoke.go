@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -56,7 +57,7 @@ func (b *Backend) revoke(ctx context.Context, user string, known handle) error {
 		}
 		if round == 0 && len(hosts) == 0 && known.Server != "" && known.Server != b.server.at.address() {
 			return fmt.Errorf("it was made on %s, and the configuration now names %s, which has no such user; configure the former until its leases are over",
-				visible(known.Server, maxName), b.server.at.address())
+				reach.OneLine(known.Server, maxName), b.server.at.address())
 		}
 		if err := b.remove(ctx, x, hosts); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 )
 
 const page = "docs/backends/mysql.md"
@@ -74,7 +75,7 @@ func faultOf(doing string, err error, user string) *fault {
 	if doing != "" {
 		f.words = doing + ": " + f.words
 	}
-	f.words = visible(hide(f.words, user), maxWords)
+	f.words = reach.OneLine(hide(f.words, user), maxWords)
 	return f
 }
 

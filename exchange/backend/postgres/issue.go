@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -169,7 +170,7 @@ func (c creation) statements(role string) []string {
 	}
 	create := fmt.Sprintf("CREATE ROLE %s WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS %s CONNECTION LIMIT %d VALID UNTIL %s PASSWORD %s",
 		name, inherit, s.connections, literal(c.until()), literal(c.verifier))
-	comment := "COMMENT ON ROLE " + name + " IS " + literal("a lease of stepkey, for "+visible(c.order.For, maxComment))
+	comment := "COMMENT ON ROLE " + name + " IS " + literal("a lease of stepkey, for "+reach.OneLine(c.order.For, maxComment))
 	if s.role != "" {
 		return []string{
 			"BEGIN", create + " IN ROLE " + identifier(s.role), comment,

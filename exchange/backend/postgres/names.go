@@ -72,20 +72,3 @@ func identifier(name string) string { return `"` + strings.ReplaceAll(name, `"`,
 
 // literal quotes a text, for a session with standard_conforming_strings.
 func literal(text string) string { return `'` + strings.ReplaceAll(text, `'`, `''`) + `'` }
-
-// visible is a text on one line with nothing in it that cannot be seen, cut to most
-// characters.
-func visible(text string, most int) string {
-	var b strings.Builder
-	for _, r := range text {
-		if most == 0 {
-			break
-		}
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			r = '?'
-		}
-		b.WriteRune(r)
-		most--
-	}
-	return b.String()
-}

@@ -16,12 +16,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -49,15 +48,13 @@ type Client struct {
 	SSLMode string `yaml:"sslmode"`
 }
 
-const maxPasswordFile = 4 << 10
-
 // Open reads the password file and makes the backend. It asks no network.
 func (c Config) Open(now func() time.Time) (*Backend, error) {
 	limits, err := c.Limits()
 	if err != nil {
 		return nil, err
 	}
-	password, err := readPassword(c.PasswordFile)
+	password, err := reach.Password(c.PasswordFile)
 	if err != nil {
 		return nil, fmt.Errorf("password_file: %w", err)
 	}
@@ -70,23 +67,6 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 
 func (c Config) server(password secret.String) Server {
 	return Server{Host: c.Host, Port: c.Port, SSLMode: c.SSLMode, RootCertificate: c.RootCertificate, User: c.User, Password: password}
-}
-
-func readPassword(path string) (secret.String, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the password of the exchange's account: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, maxPasswordFile))
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the password of the exchange's account: %w", err)
-	}
-	password := secret.New(strings.TrimRight(string(text), "\r\n"))
-	if password.Empty() {
-		return secret.String{}, errors.New("the file is empty; it holds the password of the exchange's account, in one line")
-	}
-	return password, nil
 }
 
 // Limits checks what the configuration says of tasks. It reads no file.
@@ -164,7 +144,7 @@ func New(o Options) (*Backend, error) {
 		o.Rand = rand.Reader
 	}
 	if o.Pause == nil {
-		o.Pause = wait
+		o.Pause = reach.Pause
 	}
 	b := &Backend{limits: o.Limits, owner: o.Owner, now: o.Now, rand: o.Rand, pause: o.Pause}
 	if o.Server.Host == "" {
@@ -201,17 +181,6 @@ func (c Client) orLike(s Server) (Client, error) {
 		return c, fmt.Errorf("client: %w", err)
 	}
 	return c, nil
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // Close closes the connections to the server. The backend is not to be used after it.

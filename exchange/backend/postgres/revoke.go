@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -88,7 +89,7 @@ func (b *Backend) absent(ctx context.Context, role string, known handle) error {
 		return fmt.Errorf("looking whether it is being made: %w", err)
 	case known.Server != "" && known.Server != b.server.at.address():
 		return fmt.Errorf("it was made on %s, and the configuration now names %s, which has no such role; configure the former until its leases are over",
-			visible(known.Server, maxName), b.server.at.address())
+			reach.OneLine(known.Server, maxName), b.server.at.address())
 	case known.OID == "":
 		return nil
 	}
@@ -99,7 +100,7 @@ func (b *Backend) absent(ctx context.Context, role string, known handle) error {
 	row, err := got.row(1)
 	if err == nil && row[0] != "0" {
 		err = fmt.Errorf("somebody dropped the role, and %s of its sessions are still open; a superuser ends them: "+
-			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = %s", row[0], visible(known.OID, maxName))
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = %s", row[0], reach.OneLine(known.OID, maxName))
 	}
 	return err
 }

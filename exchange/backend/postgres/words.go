@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 )
 
 // fault is what PostgreSQL refused, or that it could not be asked.
@@ -64,7 +65,7 @@ func faultOf(doing string, err error, role string) *fault {
 	if doing != "" {
 		f.words = doing + ": " + f.words
 	}
-	f.words = visible(hide(f.words, role), maxWords)
+	f.words = reach.OneLine(hide(f.words, role), maxWords)
 	return f
 }
 

@@ -10,16 +10,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 )
 
 const (
@@ -52,9 +50,9 @@ func (f *failed) Error() string {
 	}
 	words := fmt.Sprintf("the server answered %d", f.status)
 	if f.code != "" {
-		words += " " + oneLine(f.code)
+		words += " " + reach.OneLine(f.code, maxMessage)
 	}
-	if text := oneLine(f.said); text != "" {
+	if text := reach.OneLine(f.said, maxMessage); text != "" {
 		words += fmt.Sprintf(", %q", text)
 	}
 	if hint := f.hint(); hint != "" {
@@ -102,15 +100,6 @@ func (f *failed) temporary() bool {
 		f.code == "Throttling" || f.code == "ThrottlingException" || strings.Contains(f.said, "not initialized") // MinIO, which just began
 }
 
-// oneLine are the server's words, fit for a log.
-func oneLine(text string) string {
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }), " ")
-	if short := []rune(text); len(short) > maxMessage {
-		return string(short[:maxMessage]) + "…"
-	}
-	return text
-}
-
 // own is the exchange's own key.
 func (b *Backend) own() (aws.Credentials, error) {
 	key, err := b.secretKey()
@@ -132,8 +121,6 @@ type answer struct {
 // call sends one POST signed with a key. Its error is *failed.
 func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form url.Values) (answer, error) {
 	body := form.Encode()
-	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url, strings.NewReader(body))
 	if err != nil {
 		return answer{}, &failed{unsent: true, cause: err}
@@ -146,13 +133,9 @@ func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form
 	if err := b.signer.SignHTTP(ctx, key, req, hash, to.service, b.region, b.now()); err != nil {
 		return answer{}, &failed{unsent: true, cause: fmt.Errorf("signing the request: %w", err)}
 	}
-	resp, err := b.http.Do(req)
+	resp, unsent, err := reach.Do(b.http, req)
 	if err != nil {
-		var wrapped *url.Error // it names the whole address, and the host is in the configuration
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err
-		}
-		return answer{}, &failed{unsent: !connected.Load(), cause: err}
+		return answer{}, &failed{unsent: unsent, cause: err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))

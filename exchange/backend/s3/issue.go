@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -148,7 +149,7 @@ func (b *Backend) withdraw(ctx context.Context, lease backend.LeaseID, sealed se
 	if b.limits.Expires {
 		return backend.Issued{}, fmt.Errorf("%w; it cannot be revoked, and nobody holds it: %w", why, backend.ErrLost)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reach.RequestFor)
 	defer cancel()
 	if err := b.Revoke(ctx, lease, sealed); err != nil {
 		return backend.Issued{Handle: sealed}, fmt.Errorf("%w; it could not be revoked: %w", why, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -48,7 +49,7 @@ func (b *Backend) revoke(ctx context.Context, lease backend.LeaseID, sealed secr
 		return b.revokeByName(ctx, lease)
 	}
 	if h.Endpoint != b.endpoint {
-		return fmt.Errorf("it was made on %s, and the configuration now names %s; configure the former until its leases are over", oneLine(h.Endpoint), b.endpoint)
+		return fmt.Errorf("it was made on %s, and the configuration now names %s; configure the former until its leases are over", reach.OneLine(h.Endpoint, maxMessage), b.endpoint)
 	}
 	session := aws.Credentials{AccessKeyID: h.Access, SecretAccessKey: h.Secret, SessionToken: h.Token}
 	for range 2 { // the second time to see that it is refused

@@ -10,15 +10,12 @@
 package s3
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,6 +24,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -62,17 +60,17 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	transport := ownTransport()
+	var roots *x509.CertPool
 	if c.CAFile != "" {
-		if transport.TLSClientConfig.RootCAs, err = readRoots(c.CAFile); err != nil {
+		if roots, _, err = reach.Roots(c.CAFile); err != nil {
 			return nil, fmt.Errorf("ca_file: %w", err)
 		}
 	}
-	o.SecretKey = func() (secret.String, error) { return readKey(c.SecretKeyFile) }
+	o.SecretKey = func() (secret.String, error) { return reach.Token(c.SecretKeyFile, "secret key") }
 	if _, err := o.SecretKey(); err != nil {
 		return nil, fmt.Errorf("secret_key_file: %w", err)
 	}
-	o.Transport = transport
+	o.Transport = reach.Transport(roots)
 	return New(o), nil
 }
 
@@ -213,20 +211,13 @@ func New(o Options) *Backend {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Transport == nil {
-		o.Transport = ownTransport()
-	}
 	if o.Region == "" {
 		o.Region = "us-east-1"
 	}
 	b := &Backend{
 		limits: o.Limits, kind: o.Kind, endpoint: strings.TrimSuffix(o.Endpoint, "/"), region: o.Region,
 		accessKey: o.AccessKey, secretKey: o.SecretKey, role: o.Role, partition: o.partition(), signer: v4.NewSigner(), now: o.Now,
-		http: &http.Client{
-			Transport: o.Transport, Timeout: requestFor,
-			// Where another server is to be asked, the request would have to be signed for it.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		http: reach.Client(o.Transport),
 	}
 	for _, node := range o.Nodes {
 		b.nodes = append(b.nodes, strings.TrimSuffix(node, "/"))
@@ -245,8 +236,6 @@ func New(o Options) *Backend {
 }
 
 const (
-	// requestFor is of one request.
-	requestFor = 10 * time.Second
 	// inFlight is how long after the lease's intent a session may be asked for and made.
 	// Issue keeps it, so that Terms is true.
 	inFlight = 30 * time.Second
@@ -254,7 +243,6 @@ const (
 	shortest = 15 * time.Minute
 	// longestAWS is what a role of AWS can be set to.
 	longestAWS = 12 * time.Hour
-	maxKeyFile = 4 << 10 // bytes
 )
 
 // life is how long a session is asked to live: to the lease's end, if it is made at the
@@ -276,46 +264,4 @@ func (b *Backend) Lifetimes() (sensible, longest time.Duration) {
 		return time.Hour, longestAWS
 	}
 	return time.Hour, 0
-}
-
-func readRoots(path string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading certificates: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", path)
-	}
-	return roots, nil
-}
-
-func readKey(path string) (secret.String, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the exchange's own secret key: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the exchange's own secret key: %w", err)
-	}
-	key := strings.TrimSpace(string(text))
-	if key == "" || strings.ContainsAny(key, " \t\r\n") {
-		return secret.String{}, fmt.Errorf("%s holds no secret key: want one line, and nothing else", path)
-	}
-	return secret.New(key), nil
-}
-
-func ownTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: requestFor / 2}).DialContext,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   requestFor / 2,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   20,
-		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: requestFor,
-	}
 }

@@ -8,13 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
-	"net/url"
 	"strings"
-	"sync/atomic"
-	"unicode"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -46,7 +43,7 @@ func (f *failed) Error() string {
 		return fmt.Sprintf("the server answered %d, %v", f.status, f.cause)
 	}
 	words := fmt.Sprintf("the server answered %d", f.status)
-	if text := oneLine(strings.Join(f.said, "; ")); text != "" {
+	if text := reach.OneLine(strings.Join(f.said, "; "), maxMessage); text != "" {
 		words += fmt.Sprintf(", %q", text)
 	}
 	if f.status == http.StatusForbidden {
@@ -89,15 +86,6 @@ func (f *failed) temporary() bool {
 	return f.status == 0 || f.cause != nil || f.status >= 500 || f.status == http.StatusTooManyRequests || f.status == http.StatusRequestTimeout
 }
 
-// oneLine are the server's words, fit for a log.
-func oneLine(text string) string {
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }), " ")
-	if short := []rune(text); len(short) > maxMessage {
-		return string(short[:maxMessage]) + "…"
-	}
-	return text
-}
-
 // call sends one request and reads its answer into out, where there is one. Its error is
 // *failed, or that the exchange's own token could not be read, before anything was sent.
 func (b *Backend) call(ctx context.Context, path string, in, out any) error {
@@ -109,8 +97,6 @@ func (b *Backend) call(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return &failed{unsent: true, cause: err}
 	}
-	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	// The transport sends a POST again only where it is sure that nothing of it was read.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.address+"/v1/"+path, bytes.NewReader(body))
 	if err != nil {
@@ -123,13 +109,9 @@ func (b *Backend) call(ctx context.Context, path string, in, out any) error {
 	if b.namespace != "" {
 		req.Header.Set("X-Vault-Namespace", b.namespace)
 	}
-	resp, err := b.http.Do(req)
+	resp, unsent, err := reach.Do(b.http, req)
 	if err != nil {
-		var wrapped *url.Error // it names the whole address; the path is ours, and the host is in the configuration
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err
-		}
-		return &failed{unsent: !connected.Load(), cause: err}
+		return &failed{unsent: unsent, cause: err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return read(resp, out)

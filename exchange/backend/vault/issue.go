@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
@@ -79,7 +80,7 @@ func (b *Backend) issue(ctx context.Context, o backend.Order, want *scope) (back
 	err := b.call(ctx, path, creation{
 		Policies: want.policies, NoDefaultPolicy: true, TTL: life, ExplicitMaxTTL: life, Type: "service",
 		DisplayName: string(o.Lease), NumUses: want.uses,
-		Meta: map[string]string{"stepkey_lease": string(o.Lease), "stepkey_for": oneLine(o.For)},
+		Meta: map[string]string{"stepkey_lease": string(o.Lease), "stepkey_for": reach.OneLine(o.For, maxMessage)},
 	}, &got)
 	if err != nil {
 		err = classify(err, true)
@@ -127,7 +128,7 @@ func (s *scope) compare(got created, granted *scope) error {
 	slices.Sort(granted.policies)
 	switch {
 	case auth.Type != "service":
-		return fmt.Errorf("the server made a %s token, and only a service token can be revoked; look at the role's token_type", oneLine(auth.Type))
+		return fmt.Errorf("the server made a %s token, and only a service token can be revoked; look at the role's token_type", reach.OneLine(auth.Type, maxMessage))
 	case len(auth.IdentityPolicies) > 0 || len(auth.External) > 0:
 		return errors.New("the token has policies of an identity, too, which a child inherits from the exchange's own token; let a role with orphan=true make it")
 	case auth.Renewable:
@@ -135,7 +136,7 @@ func (s *scope) compare(got created, granted *scope) error {
 	case auth.LeaseDuration <= 0 || auth.LeaseDuration > longest:
 		return fmt.Errorf("the token lives %d seconds, and %d were the most; look whether the role has a period", auth.LeaseDuration, longest)
 	case !s.Covers(&scope{policies: all, role: s.role, uses: granted.uses}):
-		return fmt.Errorf("the server granted more than was asked: %s", oneLine(granted.String()))
+		return fmt.Errorf("the server granted more than was asked: %s", reach.OneLine(granted.String(), maxMessage))
 	}
 	for _, policy := range s.policies {
 		if !slices.Contains(auth.Policies, policy) {
@@ -144,7 +145,7 @@ func (s *scope) compare(got created, granted *scope) error {
 	}
 	for _, warning := range got.Warnings {
 		if strings.HasPrefix(warning, "Policy ") && strings.HasSuffix(warning, " does not exist") {
-			return fmt.Errorf("the server warns: %s", oneLine(warning))
+			return fmt.Errorf("the server warns: %s", reach.OneLine(warning, maxMessage))
 		}
 	}
 	return nil
@@ -153,7 +154,7 @@ func (s *scope) compare(got created, granted *scope) error {
 // withdraw ends a token that may not be handed out, also when the request that wanted it
 // is over. It returns the handle only where it may still be needed.
 func (b *Backend) withdraw(ctx context.Context, lease backend.LeaseID, accessor secret.String, why error) (backend.Issued, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reach.RequestFor)
 	defer cancel()
 	if err := b.Revoke(ctx, lease, accessor); err != nil {
 		return backend.Issued{Handle: accessor}, fmt.Errorf("%w; it could not be revoked: %w", why, err)

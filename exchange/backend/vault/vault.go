@@ -12,21 +12,19 @@
 package vault
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -54,17 +52,17 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 	if c.Namespace != "" && !validNamespace.MatchString(c.Namespace) {
 		return nil, fmt.Errorf("namespace: %s is none; want its path, as team/ci", yamlfile.Quote(c.Namespace))
 	}
-	transport := ownTransport()
+	var roots *x509.CertPool
 	if c.CAFile != "" {
-		if transport.TLSClientConfig.RootCAs, err = readRoots(c.CAFile); err != nil {
+		if roots, _, err = reach.Roots(c.CAFile); err != nil {
 			return nil, fmt.Errorf("ca_file: %w", err)
 		}
 	}
-	token := func() (secret.String, error) { return readToken(c.TokenFile) }
+	token := func() (secret.String, error) { return reach.Token(c.TokenFile, "token") }
 	if _, err := token(); err != nil {
 		return nil, fmt.Errorf("token_file: %w", err)
 	}
-	return New(Options{Limits: limits, Address: c.Address, Namespace: c.Namespace, Token: token, Transport: transport, Now: now}), nil
+	return New(Options{Limits: limits, Address: c.Address, Namespace: c.Namespace, Token: token, Transport: reach.Transport(roots), Now: now}), nil
 }
 
 // Limits checks what the configuration says of tasks. It reads no file.
@@ -133,29 +131,17 @@ func New(o Options) *Backend {
 	if o.MaxTTL == 0 {
 		o.MaxTTL = time.Hour
 	}
-	if o.Transport == nil {
-		o.Transport = ownTransport()
-	}
 	return &Backend{
 		limits: o.Limits, address: strings.TrimSuffix(o.Address, "/"), namespace: o.Namespace, token: o.Token, now: o.Now,
-		http: &http.Client{
-			Transport: o.Transport,
-			Timeout:   requestFor,
-			// A server on standby answers with the address of another one, which would be
-			// shown the exchange's own token.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		http: reach.Client(o.Transport),
 	}
 }
 
 const (
-	// requestFor is of one request.
-	requestFor = 10 * time.Second
 	// inFlight is how long after the lease's intent a create may be sent and carried out.
 	// Issue keeps it, so that Terms is true.
 	inFlight = 30 * time.Second
 
-	maxToken         = 4 << 10                     // bytes of the exchange's own
 	minLife, maxLife = time.Minute, 24 * time.Hour // of max_ttl; no lease outlives a day
 )
 
@@ -182,7 +168,6 @@ func (b *Backend) Lifetimes() (sensible, longest time.Duration) {
 
 var (
 	validNamespace = regexp.MustCompile(`\A[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?\z`)
-	validToken     = regexp.MustCompile(`\A[!-~]+\z`)
 )
 
 func parseAddress(address string) (*url.URL, error) {
@@ -194,47 +179,4 @@ func parseAddress(address string) (*url.URL, error) {
 		return u, nil
 	}
 	return nil, errors.New("want https, since tokens travel there; http is for this machine alone")
-}
-
-func readRoots(path string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading certificates: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", path)
-	}
-	return roots, nil
-}
-
-// readToken reads the exchange's own token, as an agent's sink writes it.
-func readToken(path string) (secret.String, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the exchange's own token: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, 8<<10))
-	if err != nil {
-		return secret.String{}, fmt.Errorf("reading the exchange's own token: %w", err)
-	}
-	token := strings.TrimSpace(string(text))
-	if len(token) > maxToken || !validToken.MatchString(token) {
-		return secret.String{}, fmt.Errorf("%s holds no token: want one line, and nothing else", path)
-	}
-	return secret.New(token), nil
-}
-
-func ownTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: requestFor / 2}).DialContext,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   requestFor / 2,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   20,
-		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: requestFor,
-	}
 }
