@@ -11,7 +11,7 @@ DOCKER   ?= docker
 FUZZTIME ?= 10s
 # The longest that the tests of one package may take: containers start slowly
 # where two cores do everything.
-TESTTIME ?= 20m
+TESTTIME ?= 30m
 
 binaries := stepkey stepkey-exchange stepkey-demo
 lint     := $(GO) tool -modfile=.ci/lint/go.mod golangci-lint

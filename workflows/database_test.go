@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -57,14 +56,13 @@ func startDatabase(t *testing.T, address string) *database {
 	for _, one := range []string{"SELECT pg_reload_conf()", "CREATE DATABASE app", "CREATE DATABASE ledger", "REVOKE CONNECT ON DATABASE ledger FROM PUBLIC"} {
 		d.do(t, one)
 	}
-	page := read(t, filepath.Join(root, "docs", "backends", "postgres.md"))
-	blocks := regexp.MustCompile("(?ms)^```sql\n(.*?)^```").FindAllStringSubmatch(page, -1)
+	blocks := page("postgres.md").Blocks(t, "sql")
 	if len(blocks) != 2 {
 		t.Fatalf("the page has %d blocks of SQL, want one for the server and one for its database", len(blocks))
 	}
 	d.as(t, "app", records)
-	d.as(t, "postgres", blocks[0][1])
-	d.as(t, "app", blocks[1][1])
+	d.as(t, "postgres", blocks[0])
+	d.as(t, "app", blocks[1])
 	d.do(t, "ALTER ROLE stepkey PASSWORD '"+d.password+"'")
 	return d
 }

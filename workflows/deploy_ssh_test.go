@@ -36,14 +36,14 @@ func deploying(t *testing.T, ttl, eavesdropper string, story func(t *testing.T, 
 	s := setting{beside: func(t *testing.T, w *world) (string, map[string]string, map[string]string) {
 		needs.Programs(t, "ssh", "ssh-keygen", "curl", "tar")
 		keys := t.TempDir()
-		command(t, "sh", "-euc", "cd "+keys+"\n"+fenced(t, "ssh.md", "sh", "ssh-keygen -t ed25519"))
+		command(t, "sh", "-euc", "cd "+keys+"\n"+page("ssh.md").Block(t, "sh", "ssh-keygen -t ed25519"))
 		w.host = startHost(t, w.address, keys, ownPrincipal)
 		w.spyOn(t, "ssh", eavesdropper)
 
 		command := filepath.Join(t.TempDir(), "deploy-widget")
-		program(t, command, replace(t, fenced(t, "ssh.md", "sh", "#!/bin/sh\n# deploy-widget"), "/srv/widget", w.host.top))
+		program(t, command, replace(t, page("ssh.md").Block(t, "sh", "#!/bin/sh\n# deploy-widget"), "/srv/widget", w.host.top))
 		task := read(t, filepath.Join("testdata", "deploy-web.yaml"))
-		if page := fenced(t, "ssh.md", "yaml", "# tasks/deploy-web1.yaml"); !strings.Contains(task, strings.TrimPrefix(page, "# tasks/deploy-web1.yaml\n")) {
+		if page := page("ssh.md").Block(t, "yaml", "# tasks/deploy-web1.yaml"); !strings.Contains(task, strings.TrimPrefix(page, "# tasks/deploy-web1.yaml\n")) {
 			t.Errorf("the page has another block than the task:\n%s", page)
 		}
 		task = replace(t, task, "[web1.example.com]", fmt.Sprintf("[%q]", w.host.Address))
@@ -56,7 +56,7 @@ func deploying(t *testing.T, ttl, eavesdropper string, story func(t *testing.T, 
 		ca := filepath.Join(t.TempDir(), "ca.pem")
 		write(t, ca, certificate)
 		script := filepath.Join(t.TempDir(), "fetch-krl")
-		program(t, script, fenced(t, "ssh.md", "sh", "#!/bin/sh\n# fetch-krl"))
+		program(t, script, page("ssh.md").Block(t, "sh", "#!/bin/sh\n# fetch-krl"))
 		w.host.url, w.host.fetch = front+"/ssh/krl", []string{"env", "CURL_CA_BUNDLE=" + ca, script}
 		w.host.update(t)
 		story(t, w)

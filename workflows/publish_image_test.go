@@ -40,7 +40,7 @@ func publishing(t *testing.T, ttl string, story func(t *testing.T, w *world)) {
 		i.host = strings.TrimPrefix(front, "https://")
 		write(t, filepath.Join(i.keys, "tls.pem"), certificate)
 		w.runner.Host["SSL_CERT_FILE"] = filepath.Join(i.keys, "tls.pem")
-		keys := exec.CommandContext(t.Context(), "sh", "-euc", fenced(t, "registry.md", "sh", "openssl genpkey"))
+		keys := exec.CommandContext(t.Context(), "sh", "-euc", page("registry.md").Block(t, "sh", "openssl genpkey"))
 		keys.Dir = i.keys
 		if said, err := keys.CombinedOutput(); err != nil {
 			t.Fatalf("making the keys of the page: %v\n%s", err, said)

@@ -6,10 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 )
 
 // spy is an eavesdropper in the same job, who stands where a program is looked for.
@@ -75,15 +75,7 @@ func appears(t *testing.T, file string) <-chan struct{} {
 	return there
 }
 
-// fenced is the one block of a backend's page that begins so.
-func fenced(t *testing.T, page, kind, begins string) string {
-	t.Helper()
-	text := read(t, filepath.Join(root, "docs", "backends", page))
-	for _, block := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(text, -1) {
-		if strings.HasPrefix(block[1], begins) {
-			return block[1]
-		}
-	}
-	t.Fatalf("%s has no block of %s that begins with %q", page, kind, begins)
-	return ""
+// page is a backend's.
+func page(name string) backendtest.Page {
+	return backendtest.Page(filepath.Join(root, "docs", "backends", name))
 }

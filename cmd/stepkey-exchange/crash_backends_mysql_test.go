@@ -6,13 +6,12 @@ import (
 	"database/sql"
 	"fmt"
 	"net"
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 
 	driver "github.com/go-sql-driver/mysql"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/client"
 	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
@@ -33,18 +32,11 @@ func startMySQL(t *testing.T) func(*crashRun) outsider {
 			t.Error(err)
 		}
 	})
-	page, err := os.ReadFile("../../docs/backends/mysql.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := regexp.MustCompile("(?ms)^```sql\n(.*?)^```").FindSubmatch(page)
-	if block == nil {
-		t.Fatal("the page has no block of SQL")
-	}
+	block := backendtest.Page("../../docs/backends/mysql.md").Blocks(t, "sql")[0]
 	at := &crashMariaDB{m, rand.Text()}
 	for _, statements := range []string{
 		"CREATE DATABASE app; CREATE TABLE app.orders (id int, item text); CREATE TABLE app.customers (id int)",
-		strings.NewReplacer("10.0.%", "127.0.0.1", "a long password", at.password).Replace(string(block[1])),
+		strings.NewReplacer("10.0.%", "127.0.0.1", "a long password", at.password).Replace(block),
 	} {
 		if _, err := m.Root.ExecContext(t.Context(), statements); err != nil {
 			t.Fatal(err)

@@ -53,7 +53,7 @@ func Programs(t testing.TB, programs ...string) {
 func Working(t testing.TB, program string, args ...string) {
 	t.Helper()
 	Programs(t, program)
-	if err := exec.CommandContext(t.Context(), program, args...).Run(); err != nil {
+	if err := exec.CommandContext(t.Context(), program, args...).Run(); err != nil { //nolint:gosec // a test names it
 		Started(t, fmt.Errorf("%w: %w", Missing{What: program + " that works"}, err))
 	}
 }

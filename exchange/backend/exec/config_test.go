@@ -82,7 +82,7 @@ func TestThePagesConfigurationAndTaskAreTaken(t *testing.T) {
 			Exec exec.Config `yaml:"exec"`
 		} `yaml:"backends"`
 	}
-	root, err := yamlfile.Parse("stepkey.yaml", []byte(fenced(t, "yaml", 0)))
+	root, err := yamlfile.Parse("stepkey.yaml", []byte(page.Blocks(t, "yaml")[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestThePagesConfigurationAndTaskAreTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	task, err := yamlfile.Parse("task.yaml", []byte(fenced(t, "yaml", 1)))
+	task, err := yamlfile.Parse("task.yaml", []byte(page.Blocks(t, "yaml")[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestThePagesConfigurationAndTaskAreTaken(t *testing.T) {
 // The page's commands, in a folder with the program.
 func TestThePagesCommandsWork(t *testing.T) {
 	dir := t.TempDir()
-	out := shell(t, dir, filepath.Dir(pageProgram(t)), fenced(t, "sh", 0))
+	out := shell(t, dir, filepath.Dir(pageProgram(t)), page.Blocks(t, "sh")[0])
 	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 2 || !strings.Contains(lines[0], `"values":{"token":"`) || lines[1] != `{"gone":true}` {
 		t.Errorf("they print:\n%s", out)
 	}

@@ -9,7 +9,6 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -24,7 +23,7 @@ import (
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
-const page = "../../../docs/backends/exec.md"
+const page = backendtest.Page("../../../docs/backends/exec.md")
 
 // built is where the page's program is, once TestMain has made room for it.
 var built struct {
@@ -55,7 +54,7 @@ func pageProgram(t testing.TB) string {
 		write := func(name, text string) {
 			built.err = errors.Join(built.err, os.WriteFile(filepath.Join(built.dir, name), []byte(text), 0o600))
 		}
-		write("main.go", fenced(t, "go", 0))
+		write("main.go", page.Blocks(t, "go")[0])
 		write("go.mod", "module example.com/stepkey-tokens\n\ngo 1.26.0\n")
 		built.path = filepath.Join(built.dir, "stepkey-tokens")
 		build := osexec.Command("go", "build", "-o", built.path, ".")
@@ -68,20 +67,6 @@ func pageProgram(t testing.TB) string {
 		t.Fatal(built.err)
 	}
 	return built.path
-}
-
-// fenced is a block of the page, the nth of its kind.
-func fenced(t testing.TB, kind string, nth int) string {
-	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
-	if len(found) <= nth {
-		t.Fatalf("%s has %d blocks of %s", page, len(found), kind)
-	}
-	return found[nth][1]
 }
 
 // clock is the one that the service and the backend share.

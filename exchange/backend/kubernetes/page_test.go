@@ -5,38 +5,27 @@ import (
 	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/kubernetes"
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/policy"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
-const pagePath = "../../../docs/backends/kubernetes.md"
-
-// pageBlocks are the page's, by kind. Its first two of YAML are what every test's cluster
-// is set up with.
-func pageBlocks(kind string) ([]string, error) {
-	text, err := os.ReadFile(pagePath)
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for _, m := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(string(text), -1) {
-		all = append(all, m[1])
-	}
-	return all, nil
-}
+// The first two blocks of YAML are what every test\'s cluster is set up with.
+const page = backendtest.Page("../../../docs/backends/kubernetes.md")
 
 // The page's configuration, opened on the test's cluster, fills the orders of its tasks.
 func TestTheTasksOfThePageAreTakenAndTheirCredentialsWork(t *testing.T) {
 	s := stage(t)
-	texts, err := pageBlocks("yaml")
+	texts, err := page.Read("yaml")
 	if err != nil || len(texts) != 5 {
 		t.Fatalf("the page has %d blocks (%v)", len(texts), err)
 	}
@@ -105,38 +94,29 @@ func (s *scene) fill(t *testing.T, file string, text []byte) backend.Issued {
 }
 
 func TestThePageNamesEveryKeyAndEveryVariable(t *testing.T) {
-	page, err := os.ReadFile(pagePath)
+	page.TellsOf(t, slices.Concat(yamlfile.KeysOf[kubernetes.Config](), yamlfile.KeysOf[kubernetes.Namespace]()),
+		"namespace", "rules", "role", "cluster_role", "service_account", "api_group", "resources", "names", "verbs")
+	text, err := os.ReadFile(string(page))
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := []string{"namespace", "rules", "role", "cluster_role", "service_account", "api_group", "resources", "names", "verbs"}
-	for _, of := range [][]yamlfile.Key{yamlfile.KeysOf[kubernetes.Config](), yamlfile.KeysOf[kubernetes.Namespace]()} {
-		for _, key := range of {
-			keys = append(keys, key.Name)
-		}
-	}
-	for _, key := range keys {
-		if !regexp.MustCompile(`(?m)^\|[^|]*` + "`" + key + "`").Match(page) {
-			t.Errorf("no table of the page has %s", key)
-		}
-	}
 	s := stage(t)
 	_, issued := s.issue(every["role"])
-	commands, err := pageBlocks("sh")
+	commands, err := page.Read("sh")
 	if err != nil || len(commands) != 1 {
 		t.Fatalf("the page has %d commands (%v)", len(commands), err)
 	}
 	uses := regexp.MustCompile(`^stepkey exec --task (\S+) --file KUBECONFIG=(\S+) -- kubectl `).FindStringSubmatch(commands[0])
-	if uses == nil || !strings.Contains(string(page), "task: "+uses[1]+"\n") || issued.Values[uses[2]].Empty() {
+	if uses == nil || !strings.Contains(string(text), "task: "+uses[1]+"\n") || issued.Values[uses[2]].Empty() {
 		t.Errorf("the page's command uses a task or a value that is not there: %q", uses)
 	}
 	for name := range maps.Keys(issued.Env) {
-		if !strings.Contains(string(page), "`"+name+"`") {
+		if !strings.Contains(string(text), "`"+name+"`") {
 			t.Errorf("the page does not name the variable %s", name)
 		}
 	}
 	for name := range maps.Keys(issued.Values) {
-		if !strings.Contains(string(page), "`"+name+"`") {
+		if !strings.Contains(string(text), "`"+name+"`") {
 			t.Errorf("the page does not name the value %s", name)
 		}
 	}

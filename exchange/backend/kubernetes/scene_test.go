@@ -69,7 +69,7 @@ func setUp(ctx context.Context) (*place, error) {
 			return nil, err
 		}
 	}
-	manifests, err := pageBlocks("yaml")
+	manifests, err := page.Read("yaml")
 	if err != nil {
 		return nil, err
 	}

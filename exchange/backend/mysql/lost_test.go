@@ -11,7 +11,7 @@ import (
 // cuts are the two ways of losing a connection around a statement: the server carries it out
 // and nobody hears so, or it never hears it.
 func (s *scene) cuts() map[string]func(string) {
-	return map[string]func(string){"the answer": s.net.loseReply, "the statement": s.net.cutBefore}
+	return map[string]func(string){"the answer": s.net.LoseReply, "the statement": s.net.CutBefore}
 }
 
 // Wherever the connection is lost, a user who may exist is found, and none is denied who does.

@@ -6,12 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/mysql"
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -19,27 +19,13 @@ import (
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
-const pagePath = "../../../docs/backends/mysql.md"
-
-// blocks of the page, by kind. Its SQL is what every test's server is set up with.
-func blocks(t *testing.T, kind string) []string {
-	t.Helper()
-	page, err := os.ReadFile(pagePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, m := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(string(page), -1) {
-		all = append(all, m[1])
-	}
-	return all
-}
+const page = backendtest.Page("../../../docs/backends/mysql.md")
 
 // configured is the page's configuration, opened on the test's server.
 func configured(t *testing.T) (*mysql.Backend, *scene) {
 	t.Helper()
 	s := stage(t, choice{})
-	root, err := yamlfile.Parse("stepkey.yaml", []byte(blocks(t, "yaml")[0]))
+	root, err := yamlfile.Parse("stepkey.yaml", []byte(page.Blocks(t, "yaml")[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +53,7 @@ func configured(t *testing.T) (*mysql.Backend, *scene) {
 func tasks(t *testing.T, b *mysql.Backend) map[string]string {
 	t.Helper()
 	folder, texts := fstest.MapFS{}, map[string]string{}
-	for _, text := range blocks(t, "yaml")[1:] {
+	for _, text := range page.Blocks(t, "yaml")[1:] {
 		name, _, _ := strings.Cut(strings.TrimPrefix(text, "# tasks/"), "\n")
 		folder[name] = &fstest.MapFile{Data: []byte(text)}
 		texts[name] = text
@@ -126,7 +112,7 @@ func TestTheTasksOfThePageAreTakenAndTheirCredentialsWork(t *testing.T) {
 func usePage(t *testing.T, env map[string]string, value func(string) string) {
 	t.Helper()
 	needs.Programs(t, "mariadb", "bash")
-	all := blocks(t, "sh")
+	all := page.Blocks(t, "sh")
 	if len(all) != 1 {
 		t.Fatalf("the page has %d commands", len(all))
 	}
@@ -145,17 +131,5 @@ func usePage(t *testing.T, env map[string]string, value func(string) string) {
 }
 
 func TestThePageNamesEveryKeyOfTheConfigurationAndOfABlock(t *testing.T) {
-	page, err := os.ReadFile(pagePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := []string{"database", "role", "grants", "connections", "tables", "privileges"}
-	for _, key := range yamlfile.KeysOf[mysql.Config]() {
-		keys = append(keys, key.Name)
-	}
-	for _, key := range keys {
-		if !regexp.MustCompile(`(?m)^\|[^|]*` + "`" + key + "`").Match(page) {
-			t.Errorf("no table of the page has %s", key)
-		}
-	}
+	page.TellsOf(t, yamlfile.KeysOf[mysql.Config](), "database", "role", "grants", "connections", "tables", "privileges")
 }

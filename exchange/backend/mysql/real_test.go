@@ -122,10 +122,10 @@ func ownScene(t testing.TB, at *driver.Config, root *sql.DB) *scene {
 	if at.TLSConfig != "" {
 		mode = "required"
 	}
-	s := &scene{TB: t, place: &place{MariaDB: &realserver.MariaDB{Root: root}}, net: cable(t, at.Addr)}
+	s := &scene{TB: t, place: &place{MariaDB: &realserver.MariaDB{Root: root}}, net: backendtest.Lay(t, at.Addr)}
 	s.Backend, err = mysql.New(mysql.Options{
 		Limits:      mysql.Limits{Databases: []string{"sktest"}, Roles: []string{"sktest_role"}},
-		Server:      mysql.Server{Host: "127.0.0.1", Port: s.net.port(), SSLMode: mode, User: at.User, Password: secret.New(at.Passwd)},
+		Server:      mysql.Server{Host: "127.0.0.1", Port: s.net.Port(), SSLMode: mode, User: at.User, Password: secret.New(at.Passwd)},
 		DropDefined: true, Client: mysql.Client{Host: host, Port: number}, Now: time.Now,
 	})
 	if err != nil {
@@ -145,7 +145,7 @@ type remembering struct {
 func (s *scene) remembering() *remembering {
 	r := &remembering{Backend: s.Backend}
 	s.Cleanup(func() {
-		s.net.setDown(false)
+		s.net.SetDown(false)
 		for _, id := range r.leases {
 			if err := r.Revoke(context.Background(), id, secret.String{}); err != nil {
 				s.Error(err)

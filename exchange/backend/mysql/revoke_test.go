@@ -39,6 +39,7 @@ func TestAnOpenSessionEndsWithItsLeaseWhateverItIsDoing(t *testing.T) {
 			c := s.login(made)
 			s.must(c, doing...)
 			s.end(id)
+			s.gone(id) // before a login that is refused, which is listed as the user's for a moment
 			if _, err := c.ExecContext(t.Context(), "SELECT 1"); err == nil {
 				t.Errorf("the session goes on")
 			}
@@ -49,7 +50,6 @@ func TestAnOpenSessionEndsWithItsLeaseWhateverItIsDoing(t *testing.T) {
 			if err := s.as(t.Context(), "SET lock_wait_timeout = 2; LOCK TABLES app.orders WRITE, app.customers WRITE; UNLOCK TABLES"); err != nil {
 				t.Errorf("its locks outlive it: %v", err)
 			}
-			s.gone(id)
 		})
 	}
 }

@@ -58,7 +58,7 @@ func TestTheServerHoldsATaskToItsScope(t *testing.T) {
 				c := s.login(made)
 				_, err := c.ExecContext(t.Context(), statement)
 				wantNumber(t, statement, err, number)
-				_ = c.Close()
+				s.leave(c, o.Lease)
 			}
 			s.end(o.Lease)
 			s.gone(o.Lease)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/mysql"
 	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
@@ -65,19 +65,15 @@ func setUp(ctx context.Context, options ...string) (*place, error) {
 
 // furnish makes the databases of somebody who then reads the page, and what tests need besides.
 func (p *place) furnish(ctx context.Context) error {
-	page, err := os.ReadFile(pagePath)
-	if err != nil {
-		return err
-	}
-	blocks := regexp.MustCompile("(?ms)^```sql\n(.*?)^```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 1 {
-		return fmt.Errorf("the page has %d blocks of SQL, want one", len(blocks))
+	blocks, err := page.Read("sql")
+	if err != nil || len(blocks) != 1 {
+		return fmt.Errorf("the page has %d blocks of SQL, want one (%w)", len(blocks), err)
 	}
 	return errors.Join(
 		p.as(ctx, "CREATE DATABASE app; CREATE TABLE app.orders (id int AUTO_INCREMENT PRIMARY KEY, item text);"+
 			"CREATE TABLE app.customers (id int PRIMARY KEY, name text); INSERT INTO app.customers VALUES (1, 'acme');"+
 			"CREATE DATABASE `ar_chive%`; CREATE TABLE `ar_chive%`.old (a int); CREATE DATABASE arXchive; CREATE TABLE arXchive.old (a int)"),
-		p.as(ctx, strings.NewReplacer("10.0.%", from, "a long password", p.password.Reveal()).Replace(blocks[0][1])),
+		p.as(ctx, strings.NewReplacer("10.0.%", from, "a long password", p.password.Reveal()).Replace(blocks[0])),
 		p.as(ctx, "GRANT SELECT, LOCK TABLES ON `ar\\_chive\\%`.* TO stepkey@'"+from+"' WITH GRANT OPTION; GRANT SELECT ON arXchive.* TO stepkey@'"+from+"'"),
 	)
 }
@@ -97,7 +93,7 @@ type scene struct {
 	testing.TB
 	*place
 	*mysql.Backend
-	net     *network
+	net     *backendtest.Cable
 	hostile int // leases on hostile names so far
 }
 
@@ -126,8 +122,8 @@ func stage(t testing.TB, c choice) *scene {
 
 func (p *place) scene(t testing.TB, c choice) *scene {
 	t.Helper()
-	s := &scene{TB: t, place: p, net: cable(t, p.Address)}
-	at := mysql.Server{Host: "127.0.0.1", Port: s.net.port(), SSLMode: "disabled", User: "stepkey", Password: p.password}
+	s := &scene{TB: t, place: p, net: backendtest.Lay(t, p.Address)}
+	at := mysql.Server{Host: "127.0.0.1", Port: s.net.Port(), SSLMode: "disabled", User: "stepkey", Password: p.password}
 	if c.direct {
 		at.Port = p.port
 	}
@@ -198,6 +194,13 @@ func (s *scene) login(made backend.Issued) *sql.Conn {
 	}
 	s.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// leave closes a session and waits until the server has noticed: it counts them.
+func (s *scene) leave(c *sql.Conn, id backend.LeaseID) {
+	s.Helper()
+	_ = c.Close()
+	s.eventually("the session is closed", "SELECT COUNT(*) = 0 FROM information_schema.PROCESSLIST WHERE USER = '"+userOf(id)+"'")
 }
 
 // login makes one connection, which is closed with it.

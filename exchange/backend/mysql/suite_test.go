@@ -18,9 +18,9 @@ func (s *scene) world(use, overstep func(context.Context, map[string]secret.Stri
 		Live: func() int {
 			return s.number(`SELECT COUNT(*) FROM mysql.global_priv WHERE User LIKE 'lease\_%' AND NOT COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0)`)
 		},
-		LoseReply: func() { s.net.loseReply("ACCOUNT UNLOCK") },
-		Down:      func() { s.net.setDown(true) },
-		Up:        func() { s.net.setDown(false) },
+		LoseReply: func() { s.net.LoseReply("ACCOUNT UNLOCK") },
+		Down:      func() { s.net.SetDown(true) },
+		Up:        func() { s.net.SetDown(false) },
 	}
 }
 

@@ -1,14 +1,7 @@
 package mysql_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,68 +9,23 @@ import (
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/mysql"
 	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
-// authority signs servers' certificates.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	file string // PEM
-}
-
-func newAuthority(t *testing.T) authority {
-	t.Helper()
-	a := authority{key: newKey(t), file: filepath.Join(t.TempDir(), "root.crt")}
-	a.cert = &x509.Certificate{
-		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	a.cert.Raw = a.sign(t, a.cert, a.key)
-	keep(t, a.file, "CERTIFICATE", a.cert.Raw)
-	return a
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func (a authority) sign(t *testing.T, template *x509.Certificate, key *ecdsa.PrivateKey) []byte {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
-}
-
-func keep(t *testing.T, file, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // overTLS is a server with a certificate for the address 127.0.0.1 and no name, which ends
 // then, and with MariaDB's plugin for ed25519.
-func overTLS(t *testing.T, a authority, ends time.Time) *place {
+func overTLS(t *testing.T, a backendtest.Authority, ends time.Time) *place {
 	t.Helper()
-	dir, key := t.TempDir(), newKey(t)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	certificate, key := a.Certify(t, ends)
+	for name, content := range map[string][]byte{"server.crt": certificate, "server.key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	keep(t, filepath.Join(dir, "server.key"), "PRIVATE KEY", der)
-	keep(t, filepath.Join(dir, "server.crt"), "CERTIFICATE", a.sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: a.cert.NotBefore, NotAfter: ends,
-	}, key))
 	p, err := setUp(t.Context(), "--ssl-cert="+filepath.Join(dir, "server.crt"), "--ssl-key="+filepath.Join(dir, "server.key"), "--plugin-load-add=auth_ed25519")
 	needs.Started(t, err)
 	t.Cleanup(func() {
@@ -103,25 +51,25 @@ func (p *place) at(t *testing.T, host, mode, root, plugin string) *scene {
 }
 
 func TestOverTLS(t *testing.T) {
-	ours, others := newAuthority(t), newAuthority(t)
+	ours, others := backendtest.NewAuthority(t, time.Now()), backendtest.NewAuthority(t, time.Now())
 	p, late, plain := overTLS(t, ours, time.Now().Add(time.Hour)), overTLS(t, ours, time.Now().Add(-time.Minute)), there(t)
 	for _, c := range []struct {
 		name, host, mode, root, refused string
 		server                          *place
 	}{
-		{"the authority is known and the address certified", "127.0.0.1", "verify-identity", ours.file, "", p},
-		{"the mode is left out", "127.0.0.1", "", ours.file, "", p},
-		{"the name is not certified, and not looked at", "localhost", "verify-ca", ours.file, "", p},
+		{"the authority is known and the address certified", "127.0.0.1", "verify-identity", ours.File, "", p},
+		{"the mode is left out", "127.0.0.1", "", ours.File, "", p},
+		{"the name is not certified, and not looked at", "localhost", "verify-ca", ours.File, "", p},
 		{"the authority is not looked at", "localhost", "required", "", "", p},
-		{"the name is not certified", "localhost", "verify-identity", ours.file, "write host as its certificate does", p},
-		{"another authority", "127.0.0.1", "verify-identity", others.file, "name the authority that signed its certificate as root_certificate", p},
-		{"another authority, and no name looked at", "127.0.0.1", "verify-ca", others.file, "name the authority that signed its certificate as root_certificate", p},
-		{"an authority is named that it is not of", "127.0.0.1", "required", others.file, "name the authority that signed its certificate as root_certificate", p},
+		{"the name is not certified", "localhost", "verify-identity", ours.File, "write host as its certificate does", p},
+		{"another authority", "127.0.0.1", "verify-identity", others.File, "name the authority that signed its certificate as root_certificate", p},
+		{"another authority, and no name looked at", "127.0.0.1", "verify-ca", others.File, "name the authority that signed its certificate as root_certificate", p},
+		{"an authority is named that it is not of", "127.0.0.1", "required", others.File, "name the authority that signed its certificate as root_certificate", p},
 		{"none of the machine's authorities", "127.0.0.1", "verify-identity", "", "name the authority that signed its certificate as root_certificate", p},
-		{"a certificate of the past", "127.0.0.1", "verify-identity", ours.file, "it needs another certificate", late},
-		{"a certificate of the past, and no name looked at", "127.0.0.1", "verify-ca", ours.file, "it needs another certificate", late},
+		{"a certificate of the past", "127.0.0.1", "verify-identity", ours.File, "it needs another certificate", late},
+		{"a certificate of the past, and no name looked at", "127.0.0.1", "verify-ca", ours.File, "it needs another certificate", late},
 		{"TLS where the server has none", "127.0.0.1", "required", "", "the server has no TLS switched on", plain},
-		{"TLS to be verified where the server has none", "127.0.0.1", "verify-identity", ours.file, "the server has no TLS switched on", plain},
+		{"TLS to be verified where the server has none", "127.0.0.1", "verify-identity", ours.File, "the server has no TLS switched on", plain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.server.at(t, c.host, c.mode, c.root, "")
@@ -136,7 +84,7 @@ func TestOverTLS(t *testing.T) {
 		})
 	}
 	t.Run("the plugin ed25519", func(t *testing.T) {
-		s := p.at(t, "127.0.0.1", "", ours.file, "ed25519")
+		s := p.at(t, "127.0.0.1", "", ours.File, "ed25519")
 		s.wantEncrypted()
 		id, _ := s.issue(asMigrator)
 		if n := s.number("SELECT COUNT(*) FROM mysql.user WHERE plugin = 'ed25519' AND User = '" + userOf(id) + "'"); n != 1 {

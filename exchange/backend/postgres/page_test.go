@@ -6,12 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/policy"
@@ -19,27 +19,13 @@ import (
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
-const pagePath = "../../../docs/backends/postgres.md"
-
-// blocks of the page, by kind. Its SQL is what every test's server is set up with.
-func blocks(t *testing.T, kind string) []string {
-	t.Helper()
-	page, err := os.ReadFile(pagePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, m := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(string(page), -1) {
-		all = append(all, m[1])
-	}
-	return all
-}
+const page = backendtest.Page("../../../docs/backends/postgres.md")
 
 // configured is the page's configuration, opened on the test's server.
 func configured(t *testing.T) (*postgres.Backend, *scene) {
 	t.Helper()
 	s := stage(t, choice{})
-	root, err := yamlfile.Parse("stepkey.yaml", []byte(blocks(t, "yaml")[0]))
+	root, err := yamlfile.Parse("stepkey.yaml", []byte(page.Blocks(t, "yaml")[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +54,7 @@ func TestTheTasksOfThePageAreTakenAndTheirCredentialsWork(t *testing.T) {
 	s.Backend = b
 	folder := fstest.MapFS{}
 	granted := map[string]string{}
-	for _, text := range blocks(t, "yaml")[1:] {
+	for _, text := range page.Blocks(t, "yaml")[1:] {
 		name, _, _ := strings.Cut(strings.TrimPrefix(text, "# tasks/"), "\n")
 		folder[name] = &fstest.MapFile{Data: []byte(text)}
 		granted[name] = text
@@ -120,7 +106,7 @@ func TestTheTasksOfThePageAreTakenAndTheirCredentialsWork(t *testing.T) {
 func (s *scene) usePage(t *testing.T, env map[string]string, value func(string) string) {
 	t.Helper()
 	needs.Programs(t, "psql")
-	all := blocks(t, "sh")
+	all := page.Blocks(t, "sh")
 	if len(all) != 1 {
 		t.Fatalf("the page has %d commands", len(all))
 	}
@@ -139,17 +125,5 @@ func (s *scene) usePage(t *testing.T, env map[string]string, value func(string) 
 }
 
 func TestThePageNamesEveryKeyOfTheConfigurationAndOfABlock(t *testing.T) {
-	page, err := os.ReadFile(pagePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := []string{"database", "role", "grants", "connections", "schema", "tables", "sequences", "privileges"}
-	for _, key := range yamlfile.KeysOf[postgres.Config]() {
-		keys = append(keys, key.Name)
-	}
-	for _, key := range keys {
-		if !regexp.MustCompile(`(?m)^\|[^|]*` + "`" + key + "`").Match(page) {
-			t.Errorf("no table of the page has %s", key)
-		}
-	}
+	page.TellsOf(t, yamlfile.KeysOf[postgres.Config](), "database", "role", "grants", "connections", "schema", "tables", "sequences", "privileges")
 }

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
@@ -83,17 +83,13 @@ func (p *place) furnish(ctx context.Context) error {
 	if err := errors.Join(p.Exec(ctx, "SELECT pg_reload_conf()"), p.Exec(ctx, "CREATE DATABASE app"), p.Exec(ctx, "CREATE DATABASE other")); err != nil {
 		return err
 	}
-	page, err := os.ReadFile("../../../docs/backends/postgres.md")
-	if err != nil {
-		return err
-	}
-	blocks := regexp.MustCompile("(?ms)^```sql\n(.*?)^```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 2 {
-		return fmt.Errorf("the page has %d blocks of SQL, want one for the server and one for its database", len(blocks))
+	blocks, err := page.Read("sql")
+	if err != nil || len(blocks) != 2 {
+		return fmt.Errorf("the page has %d blocks of SQL, want one for the server and one for its database (%w)", len(blocks), err)
 	}
 	return errors.Join(
 		p.as(ctx, "app", "CREATE TABLE orders (id serial PRIMARY KEY, item text); CREATE TABLE customers (id int PRIMARY KEY, name text); INSERT INTO customers VALUES (1, 'acme')"),
-		p.as(ctx, "postgres", blocks[0][1]), p.as(ctx, "app", blocks[1][1]),
+		p.as(ctx, "postgres", blocks[0]), p.as(ctx, "app", blocks[1]),
 		p.as(ctx, "postgres", "ALTER ROLE stepkey PASSWORD '"+p.password.Reveal()+"'"),
 	)
 }
@@ -116,7 +112,7 @@ type scene struct {
 	testing.TB
 	*place
 	*postgres.Backend
-	net *network
+	net *backendtest.Cable
 }
 
 type choice struct {
@@ -141,8 +137,8 @@ func stage(t testing.TB, c choice) *scene {
 
 func (p *place) scene(t testing.TB, c choice) *scene {
 	t.Helper()
-	s := &scene{TB: t, place: p, net: cable(t, p.host+":"+strconv.Itoa(p.port))}
-	at := postgres.Server{Host: "127.0.0.1", Port: s.net.port(), SSLMode: "disable", User: "stepkey", Password: p.password}
+	s := &scene{TB: t, place: p, net: backendtest.Lay(t, p.host+":"+strconv.Itoa(p.port))}
+	at := postgres.Server{Host: "127.0.0.1", Port: s.net.Port(), SSLMode: "disable", User: "stepkey", Password: p.password}
 	if c.direct {
 		at.Port = p.port
 	}

@@ -19,9 +19,9 @@ func (s *scene) world(use, overstep func(context.Context, map[string]secret.Stri
 		Live: func() int {
 			return s.number("postgres", `SELECT count(*) FROM pg_roles WHERE rolname LIKE 'stepkey\_%' AND rolcanlogin`)
 		},
-		LoseReply: s.net.loseReply,
-		Down:      func() { s.net.setDown(true) },
-		Up:        func() { s.net.setDown(false) },
+		LoseReply: func() { s.net.LoseReply("\x0bCOMMIT\x00") }, // a message of eleven bytes: a commit alone
+		Down:      func() { s.net.SetDown(true) },
+		Up:        func() { s.net.SetDown(false) },
 	}
 }
 

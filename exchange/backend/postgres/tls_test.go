@@ -2,14 +2,7 @@ package postgres_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,58 +13,16 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/postgres"
 	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/pgserver"
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
-// authority signs servers' certificates.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	file string // PEM
-}
-
-func newAuthority(t *testing.T) authority {
-	t.Helper()
-	a := authority{key: newKey(t), file: filepath.Join(t.TempDir(), "root.crt")}
-	a.cert = &x509.Certificate{
-		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	a.cert.Raw = a.sign(t, a.cert, a.key)
-	if err := os.WriteFile(a.file, encoded("CERTIFICATE", a.cert.Raw), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func (a authority) sign(t *testing.T, template *x509.Certificate, key *ecdsa.PrivateKey) []byte {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
-}
-
-func encoded(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
 // overTLS is a server that lets in over TLS alone, as the page says, with a certificate
 // for the address 127.0.0.1 and no name, which ends then.
-func overTLS(t *testing.T, a authority, ends time.Time) *place {
+func overTLS(t *testing.T, a backendtest.Authority, ends time.Time) *place {
 	t.Helper()
 	p, err := setUp(t.Context(), pgserver.Quick)
 	needs.Started(t, err)
@@ -80,16 +31,9 @@ func overTLS(t *testing.T, a authority, ends time.Time) *place {
 			t.Error(err)
 		}
 	})
-	key := newKey(t)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := a.sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: a.cert.NotBefore, NotAfter: ends,
-	}, key)
-	p.keep(t, "server.key", encoded("PRIVATE KEY", der))
-	p.keep(t, "server.crt", encoded("CERTIFICATE", cert))
+	certificate, key := a.Certify(t, ends)
+	p.keep(t, "server.key", key)
+	p.keep(t, "server.crt", certificate)
 	p.keep(t, "pg_hba.conf", []byte("host all admin 127.0.0.1/32 trust\nhostssl app all 127.0.0.1/32 scram-sha-256\n"))
 	for _, one := range []string{"ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()"} {
 		if err := p.Exec(t.Context(), one); err != nil {
@@ -133,25 +77,25 @@ func (p *place) at(t *testing.T, host, sslmode, root string) *scene {
 }
 
 func TestOverTLS(t *testing.T) {
-	ours, others := newAuthority(t), newAuthority(t)
+	ours, others := backendtest.NewAuthority(t, time.Now()), backendtest.NewAuthority(t, time.Now())
 	p, late, plain := overTLS(t, ours, time.Now().Add(time.Hour)), overTLS(t, ours, time.Now().Add(-time.Minute)), there(t)
 	for _, c := range []struct {
 		name, host, sslmode, root, refused string
 		server                             *place
 	}{
-		{"the authority is known and the address certified", "127.0.0.1", "verify-full", ours.file, "", p},
-		{"the mode is left out", "127.0.0.1", "", ours.file, "", p},
-		{"the name is not certified, and not looked at", "localhost", "verify-ca", ours.file, "", p},
+		{"the authority is known and the address certified", "127.0.0.1", "verify-full", ours.File, "", p},
+		{"the mode is left out", "127.0.0.1", "", ours.File, "", p},
+		{"the name is not certified, and not looked at", "localhost", "verify-ca", ours.File, "", p},
 		{"the authority is not looked at", "localhost", "require", "", "", p},
-		{"the name is not certified", "localhost", "verify-full", ours.file, "wanted to match localhost; if this is the server that is meant, write host as its certificate does", p},
-		{"another authority", "127.0.0.1", "verify-full", others.file, "name the authority that signed its certificate as root_certificate", p},
-		{"another authority, and no name looked at", "127.0.0.1", "verify-ca", others.file, "name the authority that signed its certificate as root_certificate", p},
-		{"an authority is named that it is not of", "127.0.0.1", "require", others.file, "name the authority that signed its certificate as root_certificate", p},
+		{"the name is not certified", "localhost", "verify-full", ours.File, "wanted to match localhost; if this is the server that is meant, write host as its certificate does", p},
+		{"another authority", "127.0.0.1", "verify-full", others.File, "name the authority that signed its certificate as root_certificate", p},
+		{"another authority, and no name looked at", "127.0.0.1", "verify-ca", others.File, "name the authority that signed its certificate as root_certificate", p},
+		{"an authority is named that it is not of", "127.0.0.1", "require", others.File, "name the authority that signed its certificate as root_certificate", p},
 		{"none of the machine's authorities", "127.0.0.1", "verify-full", "", "name the authority that signed its certificate as root_certificate", p},
-		{"a certificate of the past", "127.0.0.1", "verify-full", ours.file, "it needs another certificate", late},
+		{"a certificate of the past", "127.0.0.1", "verify-full", ours.File, "it needs another certificate", late},
 		{"no TLS where the server asks for it", "127.0.0.1", "disable", "", "no encryption (28000); compare user, password_file and sslmode", p},
 		{"TLS where the server has none", "127.0.0.1", "require", "", "ssl = off", plain},
-		{"TLS to be verified where the server has none", "127.0.0.1", "verify-full", ours.file, "ssl = off", plain},
+		{"TLS to be verified where the server has none", "127.0.0.1", "verify-full", ours.File, "ssl = off", plain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.server.at(t, c.host, c.sslmode, c.root)

@@ -121,7 +121,7 @@ func Client(transport http.RoundTripper) *http.Client {
 func Do(c *http.Client, req *http.Request) (resp *http.Response, unsent bool, err error) {
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
-	resp, err = c.Do(req.WithContext(traced))
+	resp, err = c.Do(req.WithContext(traced)) //nolint:gosec // where to is the operator's configuration
 	if err != nil {
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {

@@ -72,7 +72,7 @@ func TestItIsKnownWhetherAnythingWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, unsent, err := reach.Do(reach.Client(nil), req); err == nil || unsent != want || strings.Contains(err.Error(), "canary") {
+		if _, unsent, err := reach.Do(reach.Client(nil), req); err == nil || unsent != want || strings.Contains(err.Error(), "canary") { //nolint:bodyclose // there is none with an error
 			t.Errorf("%s: unsent is %t, want %t: %v", at, unsent, want, err)
 		}
 	}

@@ -3,38 +3,22 @@ package registry_test
 import (
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
 	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
-const page = "../../../docs/backends/registry.md"
-
-// fenced is the one block of the page that begins so.
-func fenced(t *testing.T, kind, begins string) string {
-	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, block := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(string(text), -1) {
-		if strings.HasPrefix(block[1], begins) {
-			return block[1]
-		}
-	}
-	t.Fatalf("%s has no block of %s that begins with %q", page, kind, begins)
-	return ""
-}
+const page = backendtest.Page("../../../docs/backends/registry.md")
 
 func shown(t *testing.T, name string) yamlfile.Node {
 	t.Helper()
-	root, err := yamlfile.Parse(name, []byte(fenced(t, "yaml", "# "+name)))
+	root, err := yamlfile.Parse(name, []byte(page.Block(t, "yaml", "# "+name)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +40,7 @@ func run(t *testing.T, dir, script string, args ...string) string {
 func TestTheSetUpOfThePageWorks(t *testing.T) {
 	needs.Programs(t, "sh", "openssl")
 	dir := t.TempDir()
-	run(t, dir, fenced(t, "sh", "openssl genpkey"))
+	run(t, dir, page.Block(t, "sh", "openssl genpkey"))
 	var c registry.Config
 	if err := shown(t, "stepkey.yaml").Get("backends", "registry").Decode(&c); err != nil {
 		t.Fatal(err)
@@ -108,7 +92,7 @@ func TestTheClientsFindTheLoginWhereThePagePutsIt(t *testing.T) {
 	}
 	w := settle(t)
 	_, values := w.issue(both)
-	script := "DOCKER_AUTH_CONFIG='" + values["config"].Reveal() + "'\n" + fenced(t, "sh", "umask")
+	script := "DOCKER_AUTH_CONFIG='" + values["config"].Reveal() + "'\n" + page.Block(t, "sh", "umask")
 	said := run(t, t.TempDir(), script, "sh", "-c", `cat "$DOCKER_CONFIG/config.json" && cmp "$DOCKER_CONFIG/config.json" "$REGISTRY_AUTH_FILE" && printf ' %s' "$DOCKER_CONFIG"`)
 	text, folder, _ := strings.Cut(said, " ")
 	if text != values["config"].Reveal() {

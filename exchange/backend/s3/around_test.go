@@ -198,7 +198,7 @@ func fetched(t *testing.T, address string) int {
 // do no more than the page's policy, whatever the task says.
 func TestAnOrdinaryAccountIsEnough(t *testing.T) {
 	s := startStore(t)
-	s.account("stepkey", "the-exchanges-own-key", blocks(t, "json")[0])
+	s.account("stepkey", "the-exchanges-own-key", page.Blocks(t, "json")[0])
 	b := s.as(s.URL, "stepkey", "the-exchanges-own-key")
 	o := order(t, b, "{bucket: backups, prefix: widget/, actions: [read, write, list, delete]}")
 	issued, err := b.Issue(t.Context(), o)

@@ -185,7 +185,7 @@ func TestCurlWritesWithASession(t *testing.T) {
 		t.Fatal(err)
 	}
 	upload := func() ([]byte, error) {
-		c := exec.CommandContext(t.Context(), "bash", "-euc", blocks(t, "sh")[1]) // the first is for MinIO's own client
+		c := exec.CommandContext(t.Context(), "bash", "-euc", page.Blocks(t, "sh")[1]) // the first is for MinIO's own client
 		c.Dir = t.TempDir()
 		c.Env = []string{"PATH=/usr/bin:/bin"}
 		for variable, name := range issued.Env {

@@ -2,33 +2,19 @@ package s3_test
 
 import (
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/s3"
 	"github.com/stepkey/stepkey/exchange/identity"
 	"github.com/stepkey/stepkey/exchange/policy"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
-const pagePath = "../../../docs/backends/s3.md"
-
-// blocks of the page, by kind.
-func blocks(t *testing.T, kind string) []string {
-	t.Helper()
-	page, err := os.ReadFile(pagePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, m := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(string(page), -1) {
-		all = append(all, m[1])
-	}
-	return all
-}
+const page = backendtest.Page("../../../docs/backends/s3.md")
 
 // opened is a configuration of the page, which is opened as it stands.
 func opened(t *testing.T, text string) *s3.Backend {
@@ -53,7 +39,7 @@ func opened(t *testing.T, text string) *s3.Backend {
 }
 
 func TestTheConfigurationsAndTheTaskOfThePageAreTaken(t *testing.T) {
-	yaml := blocks(t, "yaml")
+	yaml := page.Blocks(t, "yaml")
 	if len(yaml) != 3 {
 		t.Fatalf("the page has %d blocks of YAML", len(yaml))
 	}
@@ -78,24 +64,12 @@ func TestThePageShowsThePolicy(t *testing.T) {
 	if _, err := server.backend.Issue(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	shown := strings.Join(strings.Fields(blocks(t, "json")[1]), "")
+	shown := strings.Join(strings.Fields(page.Blocks(t, "json")[1]), "")
 	if sent := strings.Join(strings.Fields(server.last.Get("Policy")), ""); sent != shown {
 		t.Errorf("sent is\n%s\nand the page shows\n%s", sent, shown)
 	}
 }
 
 func TestThePageNamesEveryKeyOfTheConfigurationAndOfABlock(t *testing.T) {
-	page, err := os.ReadFile(pagePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := []string{"bucket", "prefix", "actions"}
-	for _, key := range yamlfile.KeysOf[s3.Config]() {
-		keys = append(keys, key.Name)
-	}
-	for _, key := range keys {
-		if !regexp.MustCompile(`(?m)^\|[^|]*` + "`" + key + "`").Match(page) {
-			t.Errorf("no table of the page has %s", key)
-		}
-	}
+	page.TellsOf(t, yamlfile.KeysOf[s3.Config](), "bucket", "prefix", "actions")
 }

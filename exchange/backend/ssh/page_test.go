@@ -7,35 +7,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
 	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
-const page = "../../../docs/backends/ssh.md"
-
-// fenced is the one block of the page that begins so.
-func fenced(t *testing.T, kind, begins string) string {
-	t.Helper()
-	for _, block := range regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```").FindAllStringSubmatch(string(mustRead(t, page)), -1) {
-		if strings.HasPrefix(block[1], begins) {
-			return block[1]
-		}
-	}
-	t.Fatalf("%s has no block of %s that begins with %q", page, kind, begins)
-	return ""
-}
+const page = backendtest.Page("../../../docs/backends/ssh.md")
 
 func TestTheConfigurationAndTheTaskOfThePageAreTaken(t *testing.T) {
 	read := func(name string) yamlfile.Node {
-		root, err := yamlfile.Parse(name, []byte(fenced(t, "yaml", "# "+name)))
+		root, err := yamlfile.Parse(name, []byte(page.Block(t, "yaml", "# "+name)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +59,7 @@ func TestTheScriptOfThePageTakesAListWholeOrNotAtAll(t *testing.T) {
 	t.Cleanup(exchange.Close)
 	dir := t.TempDir()
 	write(t, dir+"/ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: exchange.Certificate().Raw})))
-	write(t, dir+"/fetch-krl", fenced(t, "sh", "#!/bin/sh\n# fetch-krl"))
+	write(t, dir+"/fetch-krl", page.Block(t, "sh", "#!/bin/sh\n# fetch-krl"))
 	fetch := func(url string) (string, error) {
 		c := exec.CommandContext(t.Context(), "sh", dir+"/fetch-krl", url, dir+"/krl")
 		c.Env = append(os.Environ(), "CURL_CA_BUNDLE="+dir+"/ca.pem")

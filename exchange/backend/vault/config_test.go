@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
@@ -46,20 +47,7 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 	}
 }
 
-const page = "../../../docs/backends/vault.md"
-
-func fenced(t *testing.T, kind string, nth int) string {
-	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?ms)^```"+kind+"\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
-	if len(found) <= nth {
-		t.Fatalf("%s has %d blocks of %s", page, len(found), kind)
-	}
-	return found[nth][1]
-}
+const page = backendtest.Page("../../../docs/backends/vault.md")
 
 // What the page shows is read by what reads it in earnest.
 func TestThePagesConfigurationAndTaskAreTaken(t *testing.T) {
@@ -68,7 +56,7 @@ func TestThePagesConfigurationAndTaskAreTaken(t *testing.T) {
 			Vault vault.Config `yaml:"vault"`
 		} `yaml:"backends"`
 	}
-	root, err := yamlfile.Parse("stepkey.yaml", []byte(fenced(t, "yaml", 0)))
+	root, err := yamlfile.Parse("stepkey.yaml", []byte(page.Blocks(t, "yaml")[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +67,7 @@ func TestThePagesConfigurationAndTaskAreTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	task, err := yamlfile.Parse("task.yaml", []byte(fenced(t, "yaml", 1)))
+	task, err := yamlfile.Parse("task.yaml", []byte(page.Blocks(t, "yaml")[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +99,7 @@ func TestThePagesPolicyIsWhatIsAsked(t *testing.T) {
 	if _, err := b.Gone(t.Context(), o.Lease, issued.Handle); err != nil {
 		t.Fatal(err)
 	}
-	policy := fenced(t, "hcl", 0)
+	policy := page.Blocks(t, "hcl")[0]
 	granted := regexp.MustCompile(`path "([^"]+)" \{\n  capabilities = \["update"\]\n\}`).FindAllStringSubmatch(policy, -1)
 	if len(granted) != len(asked) || strings.Count(policy, "path ") != len(granted) {
 		t.Errorf("the page grants %d paths, and %v are asked", len(granted), asked)

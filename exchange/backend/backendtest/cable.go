@@ -1,4 +1,4 @@
-package mysql_test
+package backendtest
 
 import (
 	"bytes"
@@ -9,41 +9,45 @@ import (
 	"testing"
 )
 
-// network is between a backend and its server. It can be down, and it can lose the
-// answer to the next statement of some words after the server gave it.
-type network struct {
+// Cable is between a backend and its server, for a protocol in which each waits for the
+// other. It can be down, and it can lose a message or the answer to it. Safe for
+// concurrent use.
+type Cable struct {
 	to       string
 	listener net.Listener
 	mu       sync.Mutex
 	down     bool
-	lose     []byte // of which statement; nil: of none
-	early    bool   // the statement itself is lost, too
+	lose     []byte // of which message; nil: of none
+	early    bool   // the message itself is lost, too
 	open     map[net.Conn]bool
 }
 
-func cable(t testing.TB, to string) *network {
+// Lay opens a cable to an address, for as long as the test runs.
+func Lay(t testing.TB, to string) *Cable {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &network{to: to, listener: l, open: map[net.Conn]bool{}}
+	n := &Cable{to: to, listener: l, open: map[net.Conn]bool{}}
 	t.Cleanup(func() {
 		_ = l.Close()
-		n.setDown(true)
+		n.SetDown(true)
 	})
 	go n.accept()
 	return n
 }
 
-func (n *network) port() int {
+// Port is where the cable is on this machine.
+func (n *Cable) Port() int {
 	if at, ok := n.listener.Addr().(*net.TCPAddr); ok {
 		return at.Port
 	}
 	return 0
 }
 
-func (n *network) setDown(to bool) {
+// SetDown cuts all connections and takes none, or takes them again.
+func (n *Cable) SetDown(to bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.down = to
@@ -54,23 +58,23 @@ func (n *network) setDown(to bool) {
 	}
 }
 
-// loseReply loses the answer to the next statement that holds such words.
-func (n *network) loseReply(words string) {
+// LoseReply loses the answer to the next message that holds such words.
+func (n *Cable) LoseReply(words string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lose, n.early = []byte(words), false
 }
 
-// cutBefore loses the connection before the server hears the next statement that holds
-// such words.
-func (n *network) cutBefore(words string) {
+// CutBefore loses the connection before the server hears the next message that holds such
+// words.
+func (n *Cable) CutBefore(words string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lose, n.early = []byte(words), true
 }
 
 // takes reports whether a connection may be, and remembers it.
-func (n *network) takes(both ...net.Conn) bool {
+func (n *Cable) takes(both ...net.Conn) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range both {
@@ -83,7 +87,7 @@ func (n *network) takes(both ...net.Conn) bool {
 	return !n.down
 }
 
-func (n *network) accept() {
+func (n *Cable) accept() {
 	for {
 		client, err := n.listener.Accept()
 		if err != nil {
@@ -103,7 +107,7 @@ func (n *network) accept() {
 	}
 }
 
-func (n *network) join(client, server net.Conn) {
+func (n *Cable) join(client, server net.Conn) {
 	answers := make(chan bool, 1) // false: the next answer is lost
 	hangUp := func() { _, _ = client.Close(), server.Close() }
 	go func() {
@@ -130,7 +134,7 @@ func (n *network) join(client, server net.Conn) {
 }
 
 // loses: the message holds the words, and its answer is to be lost; early, it is, too.
-func (n *network) loses(sent []byte) (lost, early bool) {
+func (n *Cable) loses(sent []byte) (lost, early bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.lose == nil || !bytes.Contains(sent, n.lose) {
