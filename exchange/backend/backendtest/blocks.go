@@ -67,3 +67,33 @@ func SchemaHasWords(t *testing.T, b Described, least int) {
 		}
 	}
 }
+
+// Reader is a backend, as far as it reads blocks.
+type Reader interface {
+	Scope(backend.Block) (backend.Scope, error)
+}
+
+// FuzzBlocks reads any text as a block: it is taken or refused with a place; what is taken
+// covers itself and is said on one line, without what is in never; and where no
+// configuration is, nothing is refused that is taken with one.
+func FuzzBlocks(f *testing.F, known, unknown Reader, never string, seeds ...string) {
+	for _, block := range seeds {
+		f.Add(block)
+	}
+	f.Fuzz(func(t *testing.T, block string) {
+		root, err := yamlfile.Parse("task.yaml", []byte(block))
+		if err != nil {
+			return
+		}
+		scope, err := known.Scope(root)
+		if (err == nil) == (scope == nil) || err != nil && len(yamlfile.Faults(err)) == 0 {
+			t.Fatalf("%v, %v", scope, err)
+		}
+		if _, without := unknown.Scope(root); err == nil && without != nil {
+			t.Fatalf("taken as %s, and refused where no configuration is: %v", scope, without)
+		}
+		if err == nil && (!scope.Covers(scope) || strings.ContainsAny(scope.String(), "\n\r\x00\x1b"+never)) {
+			t.Fatalf("%q does not cover itself, breaks a line, or holds one of %q", scope, never)
+		}
+	})
+}

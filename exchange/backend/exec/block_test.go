@@ -2,6 +2,7 @@ package exec_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +12,6 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/exec"
-	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
 const forWords = "tokens: {about: a key of the reports service, command: [/bin/true], parameters: {" + forms + "}}, plain: {command: [/bin/true], revoke: false}"
@@ -130,29 +130,7 @@ func TestTheSchemaHasWordsForEveryKeyOfTheBlock(t *testing.T) {
 }
 
 func FuzzBlocks(f *testing.F) {
-	for _, block := range hostile {
-		f.Add(block)
-	}
-	for _, block := range []string{good, narrower, wider} {
-		f.Add(block)
-	}
-	known, unknown := blank(f, forWords), blank(f, "")
-	f.Fuzz(func(t *testing.T, block string) {
-		root, err := yamlfile.Parse("task.yaml", []byte(block))
-		if err != nil {
-			return
-		}
-		scope, err := known.Scope(root)
-		if (err == nil) == (scope == nil) || err != nil && len(yamlfile.Faults(err)) == 0 {
-			t.Fatalf("%v, %v", scope, err)
-		}
-		if _, without := unknown.Scope(root); err == nil && without != nil {
-			t.Fatalf("taken as %s, and refused where no configuration is: %v", scope, without)
-		}
-		if err == nil && (!scope.Covers(scope) || strings.ContainsAny(scope.String(), "\n\r\x00\x1b")) {
-			t.Fatalf("%q does not cover itself, or breaks a line", scope)
-		}
-	})
+	backendtest.FuzzBlocks(f, blank(f, forWords), blank(f, ""), "", append(slices.Collect(maps.Values(hostile)), good, narrower, wider)...)
 }
 
 func FuzzAnswers(f *testing.F) {

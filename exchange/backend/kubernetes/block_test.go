@@ -2,6 +2,8 @@ package kubernetes_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,7 +12,6 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/kubernetes"
-	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
 // limited is a backend that reads blocks as a configuration has it.
@@ -136,25 +137,6 @@ func TestNamesAreCoveredByAll(t *testing.T) {
 }
 
 func FuzzBlocks(f *testing.F) {
-	for _, block := range hostile {
-		f.Add(block)
-	}
-	f.Add("namespace: web\nrules: [{api_group: apps, resources: [deployments], names: [web], verbs: [get, patch]}]")
-	known, unknown := limited(), kubernetes.New(kubernetes.Options{})
-	f.Fuzz(func(t *testing.T, block string) {
-		root, err := yamlfile.Parse("task.yaml", []byte(block))
-		if err != nil {
-			return
-		}
-		scope, err := known.Scope(root)
-		if (err == nil) == (scope == nil) || err != nil && len(yamlfile.Faults(err)) == 0 {
-			t.Fatalf("%v, %v", scope, err)
-		}
-		if _, without := unknown.Scope(root); err == nil && without != nil {
-			t.Fatalf("taken as %s, and refused where no configuration is: %v", scope, without)
-		}
-		if err == nil && (!scope.Covers(scope) || strings.ContainsAny(scope.String(), "\n\r\x00\x1b*")) {
-			t.Fatalf("%q does not cover itself, breaks a line, or is everything", scope)
-		}
-	})
+	backendtest.FuzzBlocks(f, limited(), kubernetes.New(kubernetes.Options{}), "*", append(slices.Collect(maps.Values(hostile)),
+		"namespace: web\nrules: [{api_group: apps, resources: [deployments], names: [web], verbs: [get, patch]}]")...)
 }

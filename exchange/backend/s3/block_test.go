@@ -1,6 +1,8 @@
 package s3_test
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,4 +141,9 @@ func TestTheSchemaTakesExpressionsAndRefusesWhatCanNeverBe(t *testing.T) {
 		`{"bucket":"backups","actions":["read"]}`:                                         false,
 	})
 	backendtest.SchemaHasWords(t, b, 3)
+}
+
+func FuzzBlocks(f *testing.F) {
+	backendtest.FuzzBlocks(f, limited(), s3.New(s3.Options{}), "*?$", append(slices.Collect(maps.Values(hostile)),
+		"bucket: backups\nprefix: widget/nightly/\nactions: [read, write]")...)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,7 +17,6 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/vault"
 	"github.com/stepkey/stepkey/internal/secret"
-	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
 // limited is a backend that reads blocks as the configuration has it.
@@ -102,27 +102,8 @@ func TestTheSchemaHasWordsForEveryKeyOfTheBlock(t *testing.T) {
 }
 
 func FuzzBlocks(f *testing.F) {
-	for _, block := range hostile {
-		f.Add(block)
-	}
-	f.Add("role: stepkey\npolicies: [deploy-web, read-artifacts]\nuses: 5")
-	known, unknown := limited(), vault.New(vault.Options{})
-	f.Fuzz(func(t *testing.T, block string) {
-		root, err := yamlfile.Parse("task.yaml", []byte(block))
-		if err != nil {
-			return
-		}
-		scope, err := known.Scope(root)
-		if (err == nil) == (scope == nil) || err != nil && len(yamlfile.Faults(err)) == 0 {
-			t.Fatalf("%v, %v", scope, err)
-		}
-		if _, without := unknown.Scope(root); err == nil && without != nil {
-			t.Fatalf("taken as %s, and refused where no configuration is: %v", scope, without)
-		}
-		if err == nil && (!scope.Covers(scope) || strings.ContainsAny(scope.String(), "\n\r\x00\x1b")) {
-			t.Fatalf("%q does not cover itself, or breaks a line", scope)
-		}
-	})
+	backendtest.FuzzBlocks(f, limited(), vault.New(vault.Options{}), "", append(slices.Collect(maps.Values(hostile)),
+		"role: stepkey\npolicies: [deploy-web, read-artifacts]\nuses: 5")...)
 }
 
 // transport answers by itself.
