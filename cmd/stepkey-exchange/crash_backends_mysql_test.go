@@ -66,7 +66,8 @@ func (m *mysqlUsers) configure(r *crashRun) (backend, credential string) {
 		"mysql: {database: app, grants: [{tables: [orders], privileges: [select, insert]}]}"
 }
 
-// command is the first words of a statement, or what else the message is.
+// command is the first words of a statement, or what else the message is. The settings of
+// a session are sent in another order each time: what they are says nothing.
 func command(message []byte) string {
 	switch {
 	case len(message) < 5 || message[3] != 0:
@@ -75,6 +76,9 @@ func command(message []byte) string {
 		return fmt.Sprintf("command %d", message[4])
 	}
 	words := strings.Fields(ownNames.ReplaceAllString(string(message[5:]), "X"))
+	if len(words) > 0 && words[0] == "SET" {
+		return "SET"
+	}
 	return strings.Join(words[:min(2, len(words))], " ")
 }
 
