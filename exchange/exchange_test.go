@@ -347,6 +347,27 @@ func TestRefusalsAreWrittenDownAndGiveNothing(t *testing.T) {
 	}
 }
 
+// awayStore does not answer those who want a lease.
+type awayStore struct{ exchange.Leases }
+
+func (awayStore) Begin(context.Context, lease.Ask, func(backend.Order) backend.Terms) (lease.Intent, error) {
+	return lease.Intent{}, fmt.Errorf("%w: at db.internal: connection refused", lease.ErrUnavailable)
+}
+
+func TestAStoreThatIsAwayIsNoFaultAndNobodyHearsWhereItIs(t *testing.T) {
+	st := set(t)
+	st.Leases = awayStore{st.store}
+	_, err := st.ask(t.Context(), "jti-1/push")
+	var refused *exchange.Refused
+	if !errors.As(err, &refused) || refused.Kind != exchange.StoreDown || refused.Why != "" || st.vault.made != 0 {
+		t.Errorf("refused with %#v, and %d were made", err, st.vault.made)
+	}
+	st.Leases = st.store
+	if _, err := st.ask(t.Context(), "jti-1/push"); err != nil {
+		t.Errorf("the same subject token, as soon as the store answers: %v", err)
+	}
+}
+
 func is[E error](err error) bool {
 	var want E
 	return errors.As(err, &want)

@@ -28,6 +28,7 @@ const (
 	Unchecked                   // what the task requires cannot be asked now; later may help
 	TasksAway                   // the task files of a repository cannot be read now; later may help
 	BackendDown                 // the outside system does not answer now; later may help
+	StoreDown                   // the exchange's own store does not answer now; later may help
 	GaveUp                      // the request's time was over or its sender went away
 )
 
@@ -119,6 +120,9 @@ func refused(cause error, owner bool) *Refused {
 		r.Kind = KeysUnavailable
 	case errors.Is(cause, backend.ErrUnavailable):
 		r.Kind = BackendDown
+	case errors.Is(cause, lease.ErrUnavailable):
+		r.Kind = StoreDown
+		return r // of the store itself nobody outside is told more
 	case errors.Is(cause, context.Canceled), errors.Is(cause, context.DeadlineExceeded):
 		r.Kind = GaveUp
 	}

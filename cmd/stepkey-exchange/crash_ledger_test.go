@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/stepkey/stepkey/exchange/audit"
+	"github.com/stepkey/stepkey/exchange/client"
 	"github.com/stepkey/stepkey/exchange/lease"
 	"github.com/stepkey/stepkey/internal/githubsim"
 )
@@ -177,7 +180,7 @@ func (r *crashRun) usedStaysUsed(p *process) {
 			continue // gets nothing any more
 		}
 		used := r.used(j)
-		grant, err := j.exchange(r.t.Context(), p)
+		grant, err := r.exchangeAgain(j, p)
 		says := err != nil && strings.Contains(err.Error(), "exchanged before")
 		switch {
 		case used && err == nil:
@@ -195,6 +198,19 @@ func (r *crashRun) usedStaysUsed(p *process) {
 			r.t.Errorf("giving it back: %v", err)
 		}
 	}
+}
+
+// exchangeAgain asks until the exchange has found its store again. Each time that it has not,
+// it has dropped one of the connections that a fallen database left behind.
+func (r *crashRun) exchangeAgain(j *crashJob, p *process) (grant *client.Grant, err error) {
+	const connections = 16
+	for range connections + 1 {
+		grant, err = j.exchange(r.t.Context(), p)
+		if refused, ok := errors.AsType[*client.Error](err); !ok || refused.Status != http.StatusServiceUnavailable || !strings.Contains(refused.Description, "cannot write down") {
+			break
+		}
+	}
+	return grant, err
 }
 
 // used: a lease was begun with the job's subject token, and has not failed.

@@ -98,7 +98,7 @@ func (m *metrics) Ordered(l exchange.Lease, took time.Duration, err error) {
 var kinds = map[exchange.Kind]string{
 	exchange.Fault: "fault", exchange.NotBelieved: "not_believed", exchange.Misbound: "misbound", exchange.TokenUsed: "token_used", exchange.UnknownTask: "unknown_task",
 	exchange.NotAllowed: "not_allowed", exchange.TooMany: "too_many", exchange.Tripped: "tripped", exchange.JobOver: "job_over",
-	exchange.KeysUnavailable: "keys_unavailable", exchange.Unchecked: "unchecked", exchange.TasksAway: "tasks_away", exchange.BackendDown: "backend_down", exchange.GaveUp: "gave_up",
+	exchange.KeysUnavailable: "keys_unavailable", exchange.Unchecked: "unchecked", exchange.TasksAway: "tasks_away", exchange.BackendDown: "backend_down", exchange.StoreDown: "store_down", exchange.GaveUp: "gave_up",
 }
 
 func (m *metrics) Refused(k exchange.Kind) { m.refused.WithLabelValues(kinds[k]).Inc() }

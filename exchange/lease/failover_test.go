@@ -138,6 +138,9 @@ func (f *failover) loseThePrimary(t *testing.T, goes func(*pgserver.Server) erro
 				if err != nil {
 					f.refused = append(f.refused, name)
 					f.mu.Unlock()
+					if !errors.Is(err, ErrUnavailable) {
+						t.Errorf("with the primary gone: %v", err)
+					}
 					return
 				}
 				f.accepted[name] = i.Lease().ID
@@ -163,7 +166,7 @@ func (f *failover) nothingIsGiven(t *testing.T) {
 	t.Helper()
 	var all sync.WaitGroup
 	all.Go(func() {
-		if i, err := f.ask(t.Context(), "nobody"); err == nil || i.Lease().ID != "" {
+		if i, err := f.ask(t.Context(), "nobody"); !errors.Is(err, ErrUnavailable) || i.Lease().ID != "" {
 			t.Errorf("without a primary: %v, %v", i.Lease(), err)
 		}
 	})
@@ -192,8 +195,8 @@ func (f *failover) issuesAgain(t *testing.T) {
 			f.accepted[name] = i.Lease().ID
 			return
 		}
-		if ctx.Err() != nil {
-			t.Fatalf("a minute after the promotion: %v", err)
+		if ctx.Err() != nil || !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("within a minute after the promotion: %v", err)
 		}
 	}
 }

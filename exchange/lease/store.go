@@ -126,8 +126,12 @@ func (s *Store) migrate(ctx context.Context) error {
 }
 
 // transact runs what in one transaction; any error undoes all of it, and so does
-// PostgreSQL's not answering in time.
+// PostgreSQL's not answering in time. It wraps ErrUnavailable where later may help.
 func (s *Store) transact(ctx context.Context, doing string, what func(session) error) error {
+	return unavailable(ctx, s.attempt(ctx, doing, what))
+}
+
+func (s *Store) attempt(ctx context.Context, doing string, what func(session) error) error {
 	if s.speak.driver == postgres.driver {
 		bounded, done := context.WithTimeout(ctx, answerWithin)
 		defer done()

@@ -33,6 +33,7 @@ var said = map[exchange.Kind]words{
 	exchange.Unchecked:       {http.StatusServiceUnavailable, client.CodeUnavailable, "GitHub could not be asked for what the task requires, so nothing was handed out. %s Try again shortly; the subject token is not used up.", 10},
 	exchange.TasksAway:       {http.StatusServiceUnavailable, client.CodeUnavailable, "The repository's task files cannot be read right now, so nothing was handed out. %s Try again shortly; the subject token is not used up.", 10},
 	exchange.BackendDown:     {http.StatusServiceUnavailable, client.CodeUnavailable, "The system behind this task does not answer or asks us to wait. %s Try again shortly with a fresh subject token.", 10},
+	exchange.StoreDown:       {http.StatusServiceUnavailable, client.CodeUnavailable, "The exchange cannot write down what it would hand out, so nothing was handed out. Try again shortly with a fresh subject token.", 5},
 	exchange.GaveUp:          {http.StatusServiceUnavailable, client.CodeUnavailable, "The request took too long or its sender went away. Nothing was handed out. Try again with a fresh subject token.", 5},
 	exchange.Fault:           {http.StatusInternalServerError, client.CodeServerError, "The credential could not be made. %s The exchange's operators find the reason by the audit id.", 0},
 }

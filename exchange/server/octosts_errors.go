@@ -50,6 +50,9 @@ var octoSays = map[exchange.Kind]octoRefusal{
 	exchange.Tripped:         {http.StatusForbidden, octoPermissionDenied, ""},
 	exchange.JobOver:         {http.StatusForbidden, octoPermissionDenied, ""},
 	exchange.KeysUnavailable: {http.StatusServiceUnavailable, octoUnavailable, ""},
+	exchange.Unchecked:       {http.StatusServiceUnavailable, octoUnavailable, ""},
+	exchange.TasksAway:       {http.StatusServiceUnavailable, octoUnavailable, ""},
+	exchange.StoreDown:       {http.StatusServiceUnavailable, octoUnavailable, ""},
 	exchange.BackendDown:     {http.StatusServiceUnavailable, octoUnavailable, ""},
 	exchange.GaveUp:          {http.StatusServiceUnavailable, octoUnavailable, ""},
 }
