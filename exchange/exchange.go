@@ -98,6 +98,7 @@ type Answer struct {
 	LeaseToken secret.String
 	Values     map[string]secret.String
 	Env        map[string]string // environment variable -> name of the value
+	Public     []string          // names of the values that are no secret
 	Remains    string            // see backend.Terms
 }
 
@@ -248,7 +249,7 @@ func (x *Exchange) activate(ctx context.Context, i lease.Intent, issued backend.
 		return Answer{}, x.endFromMemory(ctx, i, issued, err)
 	}
 	remains := x.Backends[active.Backend].Terms(i.Order()).Remains
-	return Answer{Lease: active, LeaseToken: token, Values: issued.Values, Env: issued.Env, Remains: remains}, nil
+	return Answer{Lease: active, LeaseToken: token, Values: issued.Values, Env: issued.Env, Public: issued.Public, Remains: remains}, nil
 }
 
 // refuse writes down that and why somebody got no credential, and makes the error

@@ -91,11 +91,15 @@ var Never = time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
 
 // Issued is a credential, and the way back.
 type Issued struct {
-	Values  map[string]secret.String // the credential's named values: "token", "username", "password"
-	Env     map[string]string        // environment variable -> the name of the value that it usually carries
-	Handle  secret.String            // what Revoke needs; sealed in the store before anyone sees Values
-	Granted Scope                    // what the outside system says it granted
-	DiesAt  time.Time                // the true moment, now that it is known; never after Terms' own
+	Values map[string]secret.String // the credential's named values: "token", "username", "password"
+	Env    map[string]string        // environment variable -> the name of the value that it usually carries
+	// Public are the names of those Values that are no secret: where to log in, and as whom.
+	// A job's log shows them. Of two leases of one order they are the same, but for the
+	// lease's own name.
+	Public  []string
+	Handle  secret.String // what Revoke needs; sealed in the store before anyone sees Values
+	Granted Scope         // what the outside system says it granted
+	DiesAt  time.Time     // the true moment, now that it is known; never after Terms' own
 }
 
 var (

@@ -93,6 +93,31 @@ func TestATokenRequestIsAFormOfRFC8693(t *testing.T) {
 	}
 }
 
+// TestWhatIsNoSecretIsWhatTheExchangeSaysAndShowsNoSecret: whatever is not named, is not
+// there, or shows a secret, is masked.
+func TestWhatIsNoSecretIsWhatTheExchangeSaysAndShowsNoSecret(t *testing.T) {
+	const values = `"values":{"host":"db.internal","password":"hunter2","url":"db://hunter2@db.internal","copy":"hunter2"}`
+	for says, want := range map[string][]string{
+		``:                                       nil,
+		`,"public":[]`:                           nil,
+		`,"public":["host"]`:                     {"host"},
+		`,"public":["host","host","port"]`:       {"host"},
+		`,"public":["host","url"]`:               {"host"},
+		`,"public":["host","copy"]`:              {"host"},
+		`,"public":["password","url","copy"]`:    {"password", "copy"}, // the url shows the host
+		`,"public":["host","Host","","hunter2"]`: {"host"},
+	} {
+		answer := strings.Replace(good, `"values":{"token":"ghs_canary"}`, values+says, 1)
+		grant, err := against(t, saying(http.StatusOK, answer)).Token(t.Context(), ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, grant.Public); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", says, diff)
+		}
+	}
+}
+
 func TestATimeToLiveTravelsAsAuthorizationDetails(t *testing.T) {
 	var details string
 	c := against(t, func(w http.ResponseWriter, r *http.Request) {

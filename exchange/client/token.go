@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ type Grant struct {
 	Kind       string        // the backend: github, postgres, …
 	Values     map[string]secret.String
 	Env        map[string]secret.String // environment variable -> value, ready to use
+	Public     []string                 // names of those Values that are no secret; all others are to be masked
 }
 
 // Token exchanges a subject token for a credential (RFC 8693 section 2). The
@@ -123,7 +125,28 @@ func readGrant(got answer, task string) (*Grant, error) {
 		EndsAt: endsAt.UTC(), DiesAt: diesAt.UTC(), Revocable: body.Lease.Revocable,
 		Remains: readable(body.Lease.Remains), Granted: readable(body.Lease.Granted), Kind: readable(body.Credential.Kind),
 		Values: wrapped(body.Credential.Values), Env: wrapped(body.Credential.Env),
+		Public: body.Credential.public(),
 	}, nil
+}
+
+// public are the names whose values may be shown. Nobody but the exchange says so: a name
+// without a value is left out, and so is one whose value says any part of a secret one.
+func (c Credential) public() []string {
+	var names []string
+	for _, name := range c.Public {
+		value, there := c.Values[name]
+		if !there || slices.Contains(names, name) {
+			continue
+		}
+		shows := false
+		for other, hidden := range c.Values {
+			shows = shows || !slices.Contains(c.Public, other) && hidden != "" && strings.Contains(value, hidden)
+		}
+		if !shows {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func wrapped(values map[string]string) map[string]secret.String {

@@ -58,6 +58,9 @@ type Credential struct {
 	Kind   string            `json:"kind"`
 	Values map[string]string `json:"values"`
 	Env    map[string]string `json:"env"` // environment variable -> value, ready to use
+	// Public are the names of the Values that are no secret, such as a database's name. All
+	// others are to be masked.
+	Public []string `json:"public,omitempty"`
 }
 
 // TaskDetails is the one entry of authorization_details that we know (RFC 9396).

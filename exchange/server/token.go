@@ -162,7 +162,7 @@ func tokenResponse(a exchange.Answer, now time.Time) client.TokenResponse {
 			EndsAt: timestamp(a.Lease.EndsAt), DiesAt: timestamp(a.Lease.DiesAt),
 			Revocable: a.Lease.Revocable, Remains: a.Remains, Granted: a.Lease.Granted,
 		},
-		Credential: client.Credential{Kind: a.Lease.Backend, Values: values, Env: env},
+		Credential: client.Credential{Kind: a.Lease.Backend, Values: values, Env: env, Public: a.Public},
 	}
 }
 

@@ -13,6 +13,7 @@ package backendtest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,8 +166,10 @@ func (s *stage) issue(scope backend.Scope) (backend.Order, backend.Issued) {
 
 func (s *stage) remember(issued backend.Issued) {
 	s.secrets = append(s.secrets, issued.Handle)
-	for _, value := range issued.Values {
-		s.secrets = append(s.secrets, value)
+	for name, value := range issued.Values {
+		if !slices.Contains(issued.Public, name) {
+			s.secrets = append(s.secrets, value)
+		}
 	}
 }
 

@@ -221,6 +221,18 @@ var issueFaults = []fault{
 			return err
 		})
 	}, "every order gets a credential of its own"},
+	{"the key is said to be no secret", func(h honest) backend.Backend {
+		return issuing(h, func(_ backend.Order, issued *backend.Issued, err error) error {
+			issued.Public = []string{"key"}
+			return err
+		})
+	}, "every order gets a credential of its own"},
+	{"what is said to be no secret is no value", func(h honest) backend.Backend {
+		return issuing(h, func(_ backend.Order, issued *backend.Issued, err error) error {
+			issued.Public = []string{"address"}
+			return err
+		})
+	}, "every order gets a credential of its own"},
 }
 
 var endFaults = []fault{

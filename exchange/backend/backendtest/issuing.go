@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/internal/secret"
 )
 
 func credentialsWork(s *stage) {
@@ -103,7 +106,7 @@ func (s *stage) claims(err error, before int, when string) {
 func ownCredentials(s *stage) {
 	scope := s.scope(s.harness.Good)
 	first, one := s.issue(scope)
-	_, two := s.issue(scope)
+	second, two := s.issue(scope)
 	if one.Handle.Reveal() != "" && one.Handle.Reveal() == two.Handle.Reveal() {
 		s.Errorf("two orders were given one handle")
 	}
@@ -111,6 +114,35 @@ func ownCredentials(s *stage) {
 		s.revoke(first, one)
 	}
 	s.use(two)
+	s.publicIsNoSecret(first, one, second, two)
+}
+
+// publicIsNoSecret: what two leases of one order have in common, but for their names, opens
+// nothing; and something of a credential is its own.
+func (s *stage) publicIsNoSecret(first backend.Order, one backend.Issued, second backend.Order, two backend.Issued) {
+	s.Helper()
+	own := false
+	for name, value := range one.Values {
+		own = own || !slices.Contains(one.Public, name) && value.Reveal() != two.Values[name].Reveal()
+	}
+	if !own {
+		s.Errorf("two orders were given the same secrets")
+	}
+	for n, name := range one.Public {
+		value, there := one.Values[name]
+		switch {
+		case !there || slices.Contains(one.Public[:n], name):
+			s.Errorf("%q is said to be no secret, twice or without being a value", name)
+		case nameless(value, first) != nameless(two.Values[name], second):
+			s.Errorf("the value %q is said to be no secret, and two leases have different ones", name)
+		}
+	}
+}
+
+// nameless is a value without the name of its lease, in whatever spelling.
+func nameless(value secret.String, o backend.Order) string {
+	_, id, _ := strings.Cut(string(o.Lease), "_")
+	return regexp.MustCompile("(?i)"+regexp.QuoteMeta(id)).ReplaceAllString(value.Reveal(), "LEASE")
 }
 
 func manyAtOnce(s *stage) {
