@@ -8,7 +8,7 @@ import (
 
 type keysCommands struct {
 	Create keysCreate `cmd:"" help:"Make a new key file. An existing one is never overwritten."`
-	Rotate keysRotate `cmd:"" help:"Seal with a new key from now on; the one before it stays readable. Restart the exchange afterwards."`
+	Rotate keysRotate `cmd:"" help:"Seal with a new key from now on; those before it still open what they sealed. Restart the exchange afterwards."`
 }
 
 type keysCreate struct {
@@ -31,6 +31,6 @@ func (k keysRotate) Run(around surroundings) error {
 	if err := lease.RotateKeys(k.File); err != nil {
 		return err
 	}
-	fmt.Fprintf(around.out, "%s seals with a new key; the one before it stays readable. Restart the exchange, and do not rotate again within a day.\n", k.File)
+	fmt.Fprintf(around.out, "%s seals with a new key; those before it still open what they sealed. Restart the exchange before you rotate again.\n", k.File)
 	return nil
 }

@@ -23,7 +23,7 @@ type Keeper struct {
 const (
 	endsAtOnce  = 8               // attempts to end leases of one backend at the same time
 	lookAgainIn = 2 * time.Second // at most: other processes may have written leases meanwhile
-	forgetEvery = 10 * time.Minute
+	tidyEvery   = 10 * time.Minute
 )
 
 // Run keeps until ctx ends, then waits for the attempts under way.
@@ -32,7 +32,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	for _, backend := range k.Backends {
 		loops.Go(func() { k.keep(ctx, backend) })
 	}
-	loops.Go(func() { k.forget(ctx) })
+	loops.Go(func() { k.tidy(ctx) })
 	loops.Wait()
 }
 
@@ -90,8 +90,16 @@ func (k *Keeper) untilNext(ctx context.Context, backend string) time.Duration {
 	return min(max(next.Sub(k.Now()), 0), lookAgainIn)
 }
 
-func (k *Keeper) forget(ctx context.Context) {
-	for pause(ctx, forgetEvery) {
+// tidy begins some time after the start: until then all replicas have the newest key file.
+func (k *Keeper) tidy(ctx context.Context) {
+	for pause(ctx, tidyEvery) {
+		broken, err := k.Store.Reseal(ctx)
+		if err != nil {
+			k.Log.ErrorContext(ctx, "handles stay sealed with an older key for now", "error", err)
+		}
+		if broken > 0 {
+			k.Log.ErrorContext(ctx, "live leases cannot be ended: no key of the key file opens their handles; bring back the file that does", "leases", broken)
+		}
 		if _, err := k.Store.Forget(ctx, k.Now().Add(-k.Retain)); err != nil {
 			k.Log.ErrorContext(ctx, "what is long over stays in the store for now", "error", err)
 		}

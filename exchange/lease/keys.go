@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -19,13 +20,16 @@ import (
 
 // Keys seal what is needed to revoke a credential, each value bound to its lease:
 // a sealed value moved to another row does not open. AES-256-GCM by Tink, whose
-// keyset holds the key that seals and the one before it, which only opens.
-type Keys struct{ box tink.AEAD }
+// keyset holds the key that seals and those before it, which only open.
+type Keys struct {
+	box    tink.AEAD
+	newest uint32 // the id of the key that seals
+}
 
-// keysKept is how many keys a keyset holds: the one that seals, and the one before
-// it for what is still sealed with that. No lease outlives a day, so rotating at
-// most once a day loses nothing.
-const keysKept = 2
+// keysKept is how many keys a keyset holds: the one that seals, and those before it for
+// what no process has sealed anew yet; see Store.Reseal. A lease of a database can be live
+// for as long as its server is away, so no count of days would do.
+const keysKept = 8
 
 // ReadKeys reads the key file. A file that others can read is refused, as ssh does.
 func ReadKeys(path string) (*Keys, error) {
@@ -37,7 +41,11 @@ func ReadKeys(path string) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading keys from %s: %w", path, err)
 	}
-	return &Keys{box}, nil
+	newest, err := handle.Primary()
+	if err != nil {
+		return nil, fmt.Errorf("reading keys from %s: %w", path, err)
+	}
+	return &Keys{box, newest.KeyID()}, nil
 }
 
 // CreateKeys writes a new key file with one key. An existing file is left alone and
@@ -61,8 +69,9 @@ func CreateKeys(path string) error {
 	return nil
 }
 
-// RotateKeys makes a new key seal from now on. The one before it stays readable;
-// older ones go. The file is replaced as a whole, never half written.
+// RotateKeys makes a new key seal from now on. Those before it still open what they sealed,
+// the last seven of them. The file is replaced as a whole, never half written, and stays its
+// owner's, also where root rotates.
 func RotateKeys(path string) error {
 	handle, err := readKeyset(path)
 	if err != nil {
@@ -79,7 +88,7 @@ func RotateKeys(path string) error {
 	if err != nil {
 		return fmt.Errorf("rotating keys: %w", err)
 	}
-	if err := writeSynced(next, text); err != nil {
+	if err := errors.Join(keepOwner(path, next), writeSynced(next, text)); err != nil {
 		return errors.Join(fmt.Errorf("writing the new key file: %w", err), os.Remove(next.Name()))
 	}
 	if err := os.Rename(next.Name(), path); err != nil {
@@ -112,10 +121,6 @@ func boundTo(id backend.LeaseID) []byte { return []byte("stepkey/handle/v1/" + s
 
 func rotated(handle *keyset.Handle) (*keyset.Handle, error) {
 	manager := keyset.NewManagerFromHandle(handle)
-	before, err := handle.Primary()
-	if err != nil {
-		return nil, err
-	}
 	newest, err := manager.Add(aead.AES256GCMKeyTemplate())
 	if err != nil {
 		return nil, err
@@ -123,18 +128,29 @@ func rotated(handle *keyset.Handle) (*keyset.Handle, error) {
 	if err := manager.SetPrimary(newest); err != nil {
 		return nil, err
 	}
-	for i := range handle.Len() {
-		entry, err := handle.Entry(i)
+	for oldest := range handle.Len() + 1 - keysKept { // they stand in the order in which they were made
+		entry, err := handle.Entry(oldest)
 		if err != nil {
 			return nil, err
 		}
-		if handle.Len()+1-keysKept > 0 && entry.KeyID() != before.KeyID() {
-			if err := manager.Delete(entry.KeyID()); err != nil {
-				return nil, err
-			}
+		if err := manager.Delete(entry.KeyID()); err != nil {
+			return nil, err
 		}
 	}
 	return manager.Handle()
+}
+
+// keepOwner gives next to whom path belongs.
+func keepOwner(path string, next *os.File) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	owner, known := info.Sys().(*syscall.Stat_t)
+	if !known || int(owner.Uid) == os.Geteuid() {
+		return nil
+	}
+	return next.Chown(int(owner.Uid), int(owner.Gid))
 }
 
 func readKeyset(path string) (*keyset.Handle, error) {

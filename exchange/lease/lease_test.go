@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -400,30 +401,92 @@ func TestHandlesAreSealedBoundToTheirLeaseAndGoneWithIt(t *testing.T) {
 	})
 }
 
-func TestARotatedKeyStillOpensTheOneBeforeDoesAndNoOlder(t *testing.T) {
+func TestWhatIsSealedOpensUntilSevenNewerKeysHaveComeAndForGoodWhereItIsSealedAnew(t *testing.T) {
 	onEachStore(t, func(t *testing.T, open opener) {
 		h, ctx := open(t), context.Background()
-		file := h.keys
-		first, _ := h.activate(t, "jti-1", "job-1")
-		rotate := func() {
-			if err := RotateKeys(file); err != nil {
-				t.Fatal(err)
+		left, _ := h.activate(t, "jti-1", "job-1")
+		opens := func(l Lease) error {
+			held, err := h.StartEnding(ctx, l.ID, ByHolder)
+			if err != nil || held.Broken == nil && held.Handle.Reveal() != canary {
+				t.Fatalf("held with %v, %v", held.Lease, err)
 			}
-			h.reopen(t)
+			return held.Broken
 		}
-		rotate()
-		second, _ := h.activate(t, "jti-2", "job-2")
-		if held, err := h.StartEnding(ctx, first.ID, ByHolder); err != nil || held.Handle.Reveal() != canary {
-			t.Errorf("sealed before the rotation: %v %v", err, held.Broken)
+		for range keysKept - 1 {
+			h.rotate(t)
+			if err := opens(left); err != nil {
+				t.Fatalf("sealed with a key of the file: %v", err)
+			}
 		}
-		rotate()
-		if held, err := h.StartEnding(ctx, second.ID, ByHolder); err != nil || held.Handle.Reveal() != canary {
-			t.Errorf("sealed with the key before: %v %v", err, held.Broken)
+		sealedAnew, _ := h.activate(t, "jti-2", "job-2")
+		over, _ := h.activate(t, "jti-3", "job-3")
+		h.over(t, over)
+		h.rotate(t)
+		if opens(left) == nil {
+			t.Error("a key that has gone from the file opens")
 		}
-		if held, err := h.StartEnding(ctx, first.ID, ByHolder); err != nil || held.Broken == nil {
-			t.Errorf("a key from two rotations ago still opens: %v", err)
+		for range 2 * keysKept {
+			if broken, err := h.Reseal(ctx); err != nil || broken != 1 { // what is over has no handle
+				t.Fatalf("%d do not open, %v", broken, err)
+			}
+			if err := opens(sealedAnew); err != nil {
+				t.Fatalf("sealed anew after each rotation: %v", err)
+			}
+			h.rotate(t)
+		}
+		if stale, err := h.sealedBefore(ctx); err != nil || len(stale) != 2 {
+			t.Errorf("%d handles are not sealed with the newest key, %v", len(stale), err)
+		}
+		if _, err := h.Reseal(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if stale, err := h.sealedBefore(ctx); err != nil || len(stale) != 1 {
+			t.Errorf("of two handles, one of which does not open, %d are left, %v", len(stale), err)
 		}
 	})
+}
+
+func (h *house) rotate(t testing.TB) {
+	t.Helper()
+	if err := RotateKeys(h.keys); err != nil {
+		t.Fatal(err)
+	}
+	h.reopen(t)
+}
+
+// over brings a lease to its end.
+func (h *house) over(t testing.TB, l Lease) {
+	t.Helper()
+	held, err := h.StartEnding(t.Context(), l.ID, ByHolder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = h.Conclude(t.Context(), held, Judge(held.Lease, h.now(), h.now(), nil, 0)); err != nil || !l.State.Final() {
+		t.Fatalf("it is %s, %v", l.State, err)
+	}
+}
+
+func TestARotatedKeyFileStaysItsOwners(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys")
+	if err := CreateKeys(file); err != nil {
+		t.Fatal(err)
+	}
+	const nobody = 65534
+	if err := os.Chown(file, nobody, nobody); err != nil && !errors.Is(err, os.ErrPermission) { // only root can give it away
+		t.Fatal(err)
+	}
+	owner := func() string {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sys := info.Sys().(*syscall.Stat_t)
+		return fmt.Sprint(sys.Uid, sys.Gid, info.Mode())
+	}
+	before := owner()
+	if err := RotateKeys(file); err != nil || owner() != before {
+		t.Errorf("it was of %s and is of %s, %v", before, owner(), err)
+	}
 }
 
 func TestTheKeyFileIsGuarded(t *testing.T) {
