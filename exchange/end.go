@@ -39,6 +39,32 @@ func (x *Exchange) End(ctx context.Context, id backend.LeaseID, why string) (Lea
 	return ended, err
 }
 
+// ErrInFlight: a lease cannot be written off while its credential may be in the making.
+var ErrInFlight = errors.New("its credential may still be being made")
+
+// WriteOff takes a lease as over on somebody's word, because its backend cannot confirm it
+// any more: the outside system was taken down for good, or what stood there was removed by
+// hand. The backend is asked once more first, and its word goes before theirs. The lease
+// ends as expired, and its last entry says on whose word. An error wraps ErrInFlight until
+// the lease's IssueBy.
+func (x *Exchange) WriteOff(ctx context.Context, id backend.LeaseID, why string) (Lease, error) {
+	ctx = context.WithoutCancel(ctx)
+	l, err := x.End(ctx, id, why)
+	if err != nil || l.State.Final() {
+		return l, err
+	}
+	if l.State == lease.Pending && x.Now().Before(l.IssueBy) {
+		return l, fmt.Errorf("%w, until %s; write it off after that", ErrInFlight, l.IssueBy.UTC().Format(time.RFC3339))
+	}
+	held, err := x.Leases.StartEnding(ctx, id, why)
+	if err != nil || held.State.Final() {
+		return held.Lease, err
+	}
+	ended, err := x.Leases.Conclude(ctx, held, lease.Verdict{To: lease.Expired, Reason: fmt.Sprintf("%s; %s has not confirmed the end", why, held.Backend)})
+	x.Log.WarnContext(ctx, "a lease was written off", "lease", ended.ID, "backend", ended.Backend, "state", ended.State, "why", why)
+	return ended, err
+}
+
 // Abandon ends a credential whose answer nobody received.
 func (x *Exchange) Abandon(ctx context.Context, a Answer) error {
 	_, err := x.End(ctx, a.Lease.ID, lease.ByClientGone)
@@ -146,7 +172,19 @@ func prove(ctx context.Context, b backend.Prover, held lease.Held) (string, erro
 	return fmt.Sprintf("confirmed; %s refuses it (checked)", held.Backend), nil
 }
 
-// endFromMemory ends a credential that nobody is to have, with the handle that was
+// endUnsettled ends what came with an error, now and once more by the keeper when its time
+// to be made is over: what the backend was asked for may still come to be after we asked it
+// to end that.
+func (x *Exchange) endUnsettled(ctx context.Context, i lease.Intent, issued backend.Issued, cause error) error {
+	l := i.Lease()
+	if _, err := x.revoke(ctx, lease.Held{Lease: l, Handle: issued.Handle}); err != nil {
+		x.Log.ErrorContext(ctx, "a credential that was not handed out could not be ended; the keeper goes on", "lease", l.ID, "error", err)
+		cause = errors.Join(cause, err)
+	}
+	return errors.Join(cause, x.Leases.Keep(ctx, i, issued.Handle, lease.ByIssueFault))
+}
+
+// endFromMemory ends a credential that was made whole and that nobody is to have, with the handle that was
 // never sealed. It returns cause with what came of that. Where the backend does not
 // confirm, the handle is kept for the keeper; where not even that can be written, the
 // lease stays pending, and the keeper asks by its id.

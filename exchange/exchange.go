@@ -221,7 +221,7 @@ func (x *Exchange) issue(ctx context.Context, i lease.Intent) (backend.Issued, e
 	case errors.Is(err, backend.ErrNotCreated):
 		return backend.Issued{}, errors.Join(err, x.Leases.Fail(ctx, i, err.Error()))
 	case err != nil && !issued.Handle.Empty():
-		return backend.Issued{}, x.endFromMemory(ctx, i, issued, err)
+		return backend.Issued{}, x.endUnsettled(ctx, i, issued, err)
 	}
 	return issued, err
 }

@@ -491,6 +491,18 @@ func TestACredentialThatCameWithAnErrorIsEndedToo(t *testing.T) {
 	if _, err := st.ask(t.Context(), "jti-1/push"); err == nil || st.vault.made != 1 || st.vault.alive() != 0 {
 		t.Errorf("%v, %d made, %d alive", err, st.vault.made, st.vault.alive())
 	}
+	st.vault.mu.Lock()
+	st.vault.live["vault-token-1"] = true // what its order asked for comes to be after all
+	st.vault.mu.Unlock()
+	st.sweep()
+	if st.vault.alive() != 1 {
+		t.Error("it was asked again while something could still come to be")
+	}
+	st.wait(lease.IssueFor + 6*time.Second)
+	st.sweep()
+	if got, want := st.events(t), "pending revoking unserved failed"; got != want || st.vault.alive() != 0 {
+		t.Errorf("audit log: %s, want %s; %d alive", got, want, st.vault.alive())
+	}
 }
 
 func TestAClientThatWentAwayLosesItsCredential(t *testing.T) {
@@ -531,6 +543,47 @@ func TestAnEndThatFailsIsTriedAgainUntilItIsConfirmed(t *testing.T) {
 	}
 	if n := strings.Count(st.events(t), "end-failed"); n != 6 {
 		t.Errorf("%d failures written down, want 6", n)
+	}
+}
+
+func TestWhatNobodyCanConfirmIsOverOnAnOperatorsWord(t *testing.T) {
+	st := set(t)
+	confirmed, _ := st.ask(t.Context(), "jti-1/push")
+	if l, err := st.WriteOff(t.Context(), confirmed.Lease.ID, "its server is gone"); err != nil || l.State != lease.Revoked {
+		t.Errorf("what the backend confirms is %s, %v", l.State, err)
+	}
+	a, _ := st.ask(t.Context(), "jti-2/push2")
+	st.Backends = map[string]backend.Backend{}
+	l, err := st.WriteOff(t.Context(), a.Lease.ID, "its server is gone")
+	if err != nil || l.State != lease.Expired {
+		t.Errorf("what nobody confirms is %s, %v", l.State, err)
+	}
+	log := st.log(t)
+	if last := log[len(log)-1]; last.Event != audit.Expired || last.Reason != "its server is gone; vault has not confirmed the end" {
+		t.Errorf("written down as %+v", last)
+	}
+	if again, err := st.WriteOff(t.Context(), a.Lease.ID, "once more"); err != nil || again.Reason != l.Reason || len(st.log(t)) != len(log) {
+		t.Errorf("once more: %+v, %v", again, err)
+	}
+}
+
+func TestNothingIsWrittenOffWhileItMayBeInTheMaking(t *testing.T) {
+	st := set(t)
+	st.vault.after = func() error { return errors.New("connection reset") }
+	if _, err := st.ask(t.Context(), "jti-1/push"); err == nil {
+		t.Fatal("answered although the backend's answer was lost")
+	}
+	held, err := st.store.LivesOfJob(t.Context(), "push")
+	if err != nil || len(held) != 1 {
+		t.Fatal(held, err)
+	}
+	st.vault.revoke = func() error { return errors.New("503") }
+	if l, err := st.WriteOff(t.Context(), held[0].ID, "removed by hand"); !errors.Is(err, exchange.ErrInFlight) || l.State != lease.Pending {
+		t.Errorf("it is %s, %v", l.State, err)
+	}
+	st.wait(lease.IssueFor + 6*time.Second)
+	if l, err := st.WriteOff(t.Context(), held[0].ID, "removed by hand"); err != nil || l.State != lease.Expired {
+		t.Errorf("when nothing can be in flight any more it is %s, %v", l.State, err)
 	}
 }
 

@@ -14,13 +14,14 @@ import (
 )
 
 type revokeCommand struct {
-	Lease  string `help:"This lease."`
-	Job    string `help:"Leases of this job: its name as the audit log has it, or its key."`
-	Repo   string `help:"Leases of this repository, by its numeric id."`
-	Task   string `help:"Leases of this task."`
-	All    bool   `help:"Every live lease, where nothing narrower is named."`
-	Why    string `help:"What the audit log is to say beside that an operator did it."`
-	Config string `default:"stepkey.yaml" type:"path" help:"The configuration file (${default})."`
+	Lease    string `help:"This lease."`
+	Job      string `help:"Leases of this job: its name as the audit log has it, or its key."`
+	Repo     string `help:"Leases of this repository, by its numeric id."`
+	Task     string `help:"Leases of this task."`
+	All      bool   `help:"Every live lease, where nothing narrower is named."`
+	Why      string `help:"What the audit log is to say beside that an operator did it."`
+	WriteOff bool   `help:"Where the backend does not confirm it, take the lease as over on your word, for the reason that --why gives. Make sure first that what it stands for is gone: nobody ends it any more."`
+	Config   string `default:"stepkey.yaml" type:"path" help:"The configuration file (${default})."`
 }
 
 // endsAtOnce bounds how many ends this command asks of the backends at a time.
@@ -31,6 +32,9 @@ const endsAtOnce = 8
 func (r revokeCommand) Run(ctx context.Context, around surroundings) error {
 	if r.which() == (lease.Selector{}) {
 		return errors.New("say which leases are to end: --lease, --job, --repo or --task, of which all must match, or --all")
+	}
+	if r.WriteOff && r.Why == "" {
+		return errors.New("say with --why how you know that the credentials are gone; the audit log keeps it")
 	}
 	c, err := readConfig(r.Config)
 	if err != nil {
@@ -49,12 +53,12 @@ func (r revokeCommand) end(ctx context.Context, around surroundings, x *exchange
 	case err != nil:
 		return err
 	case len(lives) == 0 && r.Lease != "":
-		return fmt.Errorf("there is no live lease %s that matches; stepkey-exchange audit --lease %[1]s shows what became of it", r.Lease)
+		return fmt.Errorf("there is no live lease %s that matches; %s shows what became of it", r.Lease, r.audit())
 	case len(lives) == 0:
 		fmt.Fprintln(around.out, "No live lease matches; there is nothing to end.")
 		return nil
 	}
-	return printEnded(ctx, around, store, endEach(ctx, x, lives, r.why()))
+	return printEnded(ctx, around, store, endEach(ctx, lives, r.how(x)))
 }
 
 func (r revokeCommand) which() lease.Selector {
@@ -62,10 +66,28 @@ func (r revokeCommand) which() lease.Selector {
 }
 
 func (r revokeCommand) why() string {
-	if r.Why == "" {
-		return lease.ByOperator
+	by := lease.ByOperator
+	if r.WriteOff {
+		by = lease.ByWriteOff
 	}
-	return lease.ByOperator + ": " + r.Why
+	if r.Why == "" {
+		return by
+	}
+	return by + ": " + r.Why
+}
+
+// audit is the command that shows what became of the lease.
+func (r revokeCommand) audit() string {
+	return fmt.Sprintf("stepkey-exchange audit --lease %s --config %s", r.Lease, r.Config)
+}
+
+// how is what is done with each.
+func (r revokeCommand) how(x *exchange.Exchange) func(context.Context, backend.LeaseID) (exchange.Lease, error) {
+	end := x.End
+	if r.WriteOff {
+		end = x.WriteOff
+	}
+	return func(ctx context.Context, id backend.LeaseID) (exchange.Lease, error) { return end(ctx, id, r.why()) }
 }
 
 // openToEnd is an exchange that can end leases and do nothing else, on a store that
@@ -100,7 +122,7 @@ type ended struct {
 }
 
 // endEach begins no more ends once ctx is over, and finishes those it began.
-func endEach(ctx context.Context, x *exchange.Exchange, lives []exchange.Lease, why string) []ended {
+func endEach(ctx context.Context, lives []exchange.Lease, end func(context.Context, backend.LeaseID) (exchange.Lease, error)) []ended {
 	all := make([]ended, len(lives))
 	slots := make(chan struct{}, endsAtOnce)
 	var ends sync.WaitGroup
@@ -110,7 +132,7 @@ func endEach(ctx context.Context, x *exchange.Exchange, lives []exchange.Lease, 
 			defer func() { <-slots }()
 			all[i] = ended{l, ctx.Err()}
 			if all[i].err == nil {
-				now, err := x.End(ctx, l.ID, why)
+				now, err := end(ctx, l.ID)
 				if err == nil {
 					l = now
 				}

@@ -143,3 +143,21 @@ func TestWhatCannotBeEndedYetIsSaid(t *testing.T) {
 	}
 	d.live(0)
 }
+
+func TestAnOperatorWritesOffWhatNobodyCanConfirm(t *testing.T) {
+	d := sit(t)
+	r := serve(t, d.dir)
+	d.lease(r, "brief")
+	kill(t, r)
+	d.gh.Fault(func(*http.Request) *githubsim.Fault { return &githubsim.Fault{Before: http.StatusForbidden} })
+	if out, ok := d.revoke("--all", "--write-off"); ok || !strings.Contains(out, "say with --why how you know") {
+		t.Errorf("without a reason: %s", out)
+	}
+	out, ok := d.revoke("--all", "--write-off", "--why", "the App is deleted")
+	if !ok || !strings.Contains(out, "expired") || !strings.Contains(out, "an operator wrote it off: the App is deleted; github has not confirmed the end") {
+		t.Errorf("it prints:\n%s", out)
+	}
+	if out, ok := d.revoke("--all"); !ok || !strings.Contains(out, "nothing to end") {
+		t.Errorf("once more: %s", out)
+	}
+}

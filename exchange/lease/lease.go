@@ -105,6 +105,7 @@ const (
 	ByRetry      = "its holder asked again, and got another in its place"
 	ByRerun      = "a newer attempt of its run asked"
 	ByOperator   = "an operator ended it"
+	ByWriteOff   = "an operator wrote it off"
 	ByTripwire   = "somebody else in its job asked for the same task"
 	ByAccessGone = "the App lost access to its repository"
 )
