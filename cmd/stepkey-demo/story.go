@@ -119,7 +119,7 @@ func (s *story) misused(ctx context.Context) error {
 	}
 	s.told(issue.status == http.StatusForbidden, "another permission", "opening an issue in acme/widget: GitHub says "+issue.words())
 
-	s.refused(ctx, "the same ID token", asking(s.stolen), client.CodeInvalidGrant)
+	s.refused(ctx, "the stolen ID token", asking(s.stolen), client.CodeInvalidGrant)
 	pull := s.gh.StartJob(githubsim.JobSpec{Repository: "acme/widget", Event: "pull_request_target", IDToken: true})
 	fresh, err := pull.IDToken(s.url)
 	if err != nil {

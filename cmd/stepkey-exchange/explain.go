@@ -87,6 +87,9 @@ func (k explainCommand) read() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the claims from %s: %w", name, err)
 	}
+	if strings.TrimSpace(string(text)) == "" {
+		return "", fmt.Errorf(`%s is empty; it is to hold claims, as {"repository_id": "456789", "event_name": "push"}, or an ID token`, name)
+	}
 	return string(text), nil
 }
 
@@ -113,11 +116,31 @@ func (k explainCommand) decide(set *policy.Set, issuers []identity.Issuer, asked
 	if err != nil {
 		return explained{}, usage{err}
 	}
+	filled := fillIn(issuer.Kind, claims)
 	w, err := identity.Unverified(issuer, claims)
 	if err != nil { // so the exchange would not believe it: that is the answer, and no fault of ours
-		return explained{Version: 1, Task: k.Task, Issuer: issuer.Name, Reason: err.Error(), Entries: []told{}, Checks: []told{}}, nil //nolint:nilerr // see above
+		return explained{Version: 1, Task: k.Task, Issuer: issuer.Name, Reason: err.Error(), FilledIn: filled, Entries: []told{}, Checks: []told{}}, nil //nolint:nilerr // see above
 	}
-	return explainedOf(set.Explain(w, asked), w), nil
+	x := explainedOf(set.Explain(w, asked), w)
+	x.FilledIn = filled
+	return x, nil
+}
+
+// fillIn adds claims that name a run where none of them is there: no task speaks of them, so
+// that whoever writes claims by hand leaves them out. It says which.
+func fillIn(kind string, claims identity.Claims) (names []string) {
+	run := policy.SomeRun(kind)
+	for name := range run {
+		if _, there := claims[name]; there {
+			return nil
+		}
+	}
+	for name, example := range run {
+		claims[name] = example
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // issuer is the one named; else the one that the claims are from; else the only one, for
@@ -145,18 +168,19 @@ func (k explainCommand) issuer(issuers []identity.Issuer, claims identity.Claims
 
 // explained is the shape of --output json. Keys are added and never change their meaning.
 type explained struct {
-	Version    int    `json:"version"` // of this shape: 1
-	Task       string `json:"task"`
-	Granted    bool   `json:"granted"`
-	Verified   bool   `json:"verified"` // always false: nobody vouches for these claims
-	Issuer     string `json:"issuer"`
-	Job        string `json:"job,omitempty"`
-	Reason     string `json:"reason,omitempty"` // why it is denied
-	Rule       string `json:"rule,omitempty"`   // the entry that lets it in
-	Gives      string `json:"gives,omitempty"`
-	TTLSeconds int    `json:"ttl_seconds,omitempty"`
-	Entries    []told `json:"entries"`
-	Checks     []told `json:"checks"`
+	Version    int      `json:"version"` // of this shape: 1
+	Task       string   `json:"task"`
+	Granted    bool     `json:"granted"`
+	Verified   bool     `json:"verified"` // always false: nobody vouches for these claims
+	Issuer     string   `json:"issuer"`
+	Job        string   `json:"job,omitempty"`
+	Reason     string   `json:"reason,omitempty"` // why it is denied
+	Rule       string   `json:"rule,omitempty"`   // the entry that lets it in
+	Gives      string   `json:"gives,omitempty"`
+	TTLSeconds int      `json:"ttl_seconds,omitempty"`
+	FilledIn   []string `json:"filled_in,omitempty"` // claims that name a run, of which none was there
+	Entries    []told   `json:"entries"`
+	Checks     []told   `json:"checks"`
 
 	tree string
 }
@@ -198,6 +222,9 @@ func (x explained) print(as string, out io.Writer) error {
 	}
 	if x.tree == "" {
 		x.tree = "✗ " + x.Reason + "\n"
+	}
+	if len(x.FilledIn) > 0 {
+		from += "; filled in: " + strings.Join(x.FilledIn, ", ")
 	}
 	_, err := fmt.Fprintf(out, "not verified: nobody vouches for these claims (%s)\n%s", from, x.tree)
 	return err

@@ -28,7 +28,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	}
 	// A connection of its own, so that nobody waits for it. It writes another file, and
 	// could not under query_only.
-	db, err := sql.Open(s.speak.driver, sqliteName(s.where, []string{"busy_timeout(5000)"}))
+	db, err := sql.Open(s.speak.driver, sqliteName(s.where, "rw", []string{"busy_timeout(5000)"}))
 	if err == nil {
 		_, err = db.ExecContext(ctx, `VACUUM INTO ?`, path)
 		err = errors.Join(err, db.Close())

@@ -67,14 +67,15 @@ func (d dialect) connect(where string, readOnly bool) (write, read *sql.DB, err 
 	}
 	writing := []string{"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(5000)", "trusted_schema(0)"}
 	reading := []string{"busy_timeout(5000)", "trusted_schema(0)", "query_only(1)"}
+	mode := "rwc"
 	if readOnly {
-		writing = reading
+		writing, mode = reading, "rw" // not "ro": beside a file that nobody has open it cannot make the index of the WAL
 	}
-	if write, err = sql.Open(d.driver, sqliteName(where, writing)); err != nil {
+	if write, err = sql.Open(d.driver, sqliteName(where, mode, writing)); err != nil {
 		return nil, nil, fmt.Errorf("opening the store: %w", err)
 	}
 	write.SetMaxOpenConns(1) // waiting for the one connection is fairer than SQLite's busy loop
-	if read, err = sql.Open(d.driver, sqliteName(where, reading)); err != nil {
+	if read, err = sql.Open(d.driver, sqliteName(where, mode, reading)); err != nil {
 		return nil, nil, fmt.Errorf("opening the store: %w", err)
 	}
 	read.SetMaxOpenConns(4)
@@ -86,9 +87,10 @@ func (d dialect) connect(where string, readOnly bool) (write, read *sql.DB, err 
 const postgresConnections = 16
 
 // sqliteName is the driver's name of a file. Transactions take the write lock at
-// their start: one that reads first and then writes could fail halfway.
-func sqliteName(path string, pragmas []string) string {
-	query := url.Values{"_pragma": pragmas, "_txlock": {"immediate"}}
+// their start: one that reads first and then writes could fail halfway. Only the mode rwc
+// makes a file that is not there.
+func sqliteName(path, mode string, pragmas []string) string {
+	query := url.Values{"_pragma": pragmas, "_txlock": {"immediate"}, "mode": {mode}}
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String()
 }
 

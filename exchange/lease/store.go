@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -57,8 +58,14 @@ func Open(ctx context.Context, where string, keys *Keys, o Options) (*Store, err
 }
 
 // OpenToRead opens an existing store for looking only, beside the service that
-// owns it. It has no keys, so it cannot see a handle.
+// owns it. It has no keys, so it cannot see a handle. Where there is none, none is made, and
+// the error wraps fs.ErrNotExist.
 func OpenToRead(ctx context.Context, where string) (*Store, error) {
+	if !IsPostgres(where) {
+		if _, err := os.Stat(where); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no store %s: stepkey-exchange serve makes it, unless store in the configuration is meant to name another: %w", where, err)
+		}
+	}
 	s, err := connect(where, nil, Options{})
 	if err != nil {
 		return nil, err

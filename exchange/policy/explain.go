@@ -163,6 +163,9 @@ func (e Explanation) Reason() string {
 	if denial, ok := errors.AsType[*Denial](e.Denied); ok {
 		return denial.Reason()
 	}
+	if unknown, ok := errors.AsType[*UnknownTask](e.Denied); ok && unknown.Near != "" {
+		return unknown.Error() + "; did you mean " + yamlfile.Quote(unknown.Near) + "?"
+	}
 	if e.Denied != nil {
 		return e.Denied.Error()
 	}

@@ -93,7 +93,7 @@ func TestWhatComesAfterAFaultIsNotPassedOffAsDecided(t *testing.T) {
 
 func TestAnUnknownTaskHasNothingToExplain(t *testing.T) {
 	e := good(t).Explain(release(nil), policy.Asked{Task: "publish-releas"})
-	if e.Granted() || len(e.Entries)+len(e.Checks) > 0 || e.Tree() != "✗ task \"publish-releas\" is denied: there is no task \"publish-releas\"\n" {
+	if e.Granted() || len(e.Entries)+len(e.Checks) > 0 || e.Tree() != "✗ task \"publish-releas\" is denied: there is no task \"publish-releas\"; did you mean \"publish-release\"?\n" {
 		t.Errorf("%+v\n%s", e, e.Tree())
 	}
 }

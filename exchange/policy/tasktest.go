@@ -311,15 +311,22 @@ var namesRun = map[string][]string{
 	"circleci":  {ofCircleCI + "pipeline-id", ofCircleCI + "job-id"},
 }
 
-// claims lays those of the test over the defaults, and these over what names a run,
-// which tests need not say. null takes a claim away.
-func (t *tester) claims(of yamlfile.Node, kind string) identity.Claims {
+// SomeRun are claims that name a run of an issuer of this kind, for claims that are written
+// by hand: whoever asks what a task says of them need not think of one.
+func SomeRun(kind string) identity.Claims {
 	claims := identity.Claims{}
 	for _, name := range namesRun[kind] {
 		if example, ok := givenClaims[kind][name]; ok {
 			claims[name] = example
 		}
 	}
+	return claims
+}
+
+// claims lays those of the test over the defaults, and these over what names a run,
+// which tests need not say. null takes a claim away.
+func (t *tester) claims(of yamlfile.Node, kind string) identity.Claims {
+	claims := SomeRun(kind)
 	for _, layer := range []yamlfile.Node{t.defaults, of} {
 		for _, name := range layer.Keys() {
 			delete(claims, name)
