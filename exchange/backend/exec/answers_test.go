@@ -2,6 +2,7 @@ package exec_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ func TestAnAnswerIsBelievedAsFarAsItFits(t *testing.T) {
 	for name, c := range map[string]struct{ status, answer, says, known string }{
 		"values alone":           {"0", `{"values":{"token":"` + canary + `"}}`, "", "issued"},
 		"all of it":              {"0", `{"values":{"token":"a","user":"b"},"env":{"T":"token"},"handle":"h","granted":{"can":["read"]},"dies_at":"2026-11-23T15:10:00Z"}`, "", "issued"},
+		"two public ones alike":  {"0", `{"values":{"user":"a","owner":"a","token":"b"},"public":["user","owner"]}`, "", "issued"},
 		"white space":            {"0", "\n {\"values\": {\"token\": \"a\"}}\n\n", "", "issued"},
 		"nothing":                {"0", ``, "not one JSON object", ""},
 		"words":                  {"0", `token: ` + canary, "not one JSON object", ""},
@@ -50,6 +52,15 @@ func TestAnAnswerIsBelievedAsFarAsItFits(t *testing.T) {
 		"lost":                   {"0", `{"error":{"message":"no answer","lost":true}}`, "no answer", "lost"},
 		"none and lost":          {"0", `{"error":{"message":"well","not_created":true,"lost":true}}`, "well", ""},
 		"none and here it is":    {"0", `{"values":{"token":"` + canary + `"},"error":{"message":"oh ` + canary + `","not_created":true}}`, "oh [redacted]", ""},
+		"a handle in a value":    {"0", `{"values":{"token":"tok1.SECRETSECRET"},"handle":"tok1","error":{"message":"cannot store tok1.SECRETSECRET"}}`, `it says "cannot store [redacted]"`, ""},
+		"one's end in another":   {"0", `{"values":{"a":"first-middle","b":"middle-last"},"error":{"message":"no first-middle-last, no middle-last"}}`, `it says "no [redacted], no [redacted]"`, ""},
+		"its end in itself":      {"0", `{"values":{"a":"abcab"},"error":{"message":"abcabcab ab"}}`, `it says "[redacted] ab"`, ""},
+		"a public value":         {"0", `{"values":{"user":"lessee","host":"db.example","token":"` + canary + `"},"public":["user","host"],"error":{"message":"no lessee at db.example"}}`, `it says "no lessee at db.example"`, ""},
+		"public and a secret":    {"0", `{"values":{"user":"` + canary + `","token":"` + canary + `"},"public":["user"],"error":{"message":"no ` + canary + `"}}`, `it says "no [redacted]"`, ""},
+		"public of no value":     {"0", `{"values":{"token":"a"},"public":["` + canary + `"]}`, "public in its answer names a value that it does not have", "nothing"},
+		"public twice":           {"0", `{"values":{"user":"a","token":"b"},"public":["user","user"]}`, "or one twice", "nothing"},
+		"public, by another":     {"0", `{"values":{"user":"` + canary + `","token":"` + canary + `"},"public":["user"]}`, "public by one name and a secret by another", "nothing"},
+		"public that is no list": {"0", `{"values":{"token":"a"},"public":"token"}`, "not of the type", ""},
 		"an error of more":       {"0", `{"error":{"message":"m","not_created":true,"sure":true}}`, "a key that is not known", ""},
 		"an error that is text":  {"0", `{"error":"` + canary + `"}`, "not of the type", ""},
 	} {
@@ -166,6 +177,33 @@ func TestHandlesOfOthersAreRefused(t *testing.T) {
 	}
 	if gone, err := b.Gone(t.Context(), "lease_1", secret.New(`{"program":"other","lease":"lease_1"}`)); gone || err == nil {
 		t.Errorf("a program that has no probe says %v, %v", gone, err)
+	}
+}
+
+// What the program says is no secret is handed on as that, and nothing else is.
+func TestWhatIsPublicIsThePrograms(t *testing.T) {
+	for public, want := range map[string][]string{``: nil, `"public":[],`: nil, `"public":["user"],`: {"user"}} {
+		b, o := acting(t, "", "answers", "issue", `{`+public+`"values":{"user":"a","token":"b"}}`)
+		issued, err := b.Issue(t.Context(), o)
+		if err != nil || !slices.Equal(issued.Public, want) {
+			t.Errorf("%s: %q, %v", public, issued.Public, err)
+		}
+	}
+}
+
+// A handle may prove that a program was taken out of the configuration. That those that are
+// left have nothing is then no proof for anybody's lease.
+func TestWhoeverIsMissedMayHaveMadeIt(t *testing.T) {
+	b, _ := acting(t, "", "answers", "revoke", `{"gone":true}`)
+	if err := b.Revoke(t.Context(), "lease_1", secret.New(`{"program":"previous","lease":"lease_1"}`)); err == nil {
+		t.Fatal("a program that is not there ended a lease")
+	}
+	err := b.Revoke(t.Context(), "lease_2", secret.String{})
+	if err == nil || errors.Is(err, backend.ErrLost) || !strings.Contains(err.Error(), "the program previous is no longer configured; bring it back, with retired: true") {
+		t.Errorf("a lease without a handle: %v", err)
+	}
+	if err := b.Revoke(t.Context(), "lease_3", secret.New(`{"program":"other","lease":"lease_3"}`)); err != nil {
+		t.Errorf("a lease of a program that is there: %v", err)
 	}
 }
 

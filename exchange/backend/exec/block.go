@@ -58,12 +58,14 @@ func (r *reader) program(known map[string]*program) string {
 	case !ok:
 	case !programName.MatchString(name):
 		r.Refuse(r.block.Program, "%s; found %s", nameForm, yamlfile.Quote(name))
+	case there && known[name].retired:
+		r.Refuse(r.block.Program, "the program %s is retired in the configuration: it ends what it made and makes nothing more; name another", name)
 	case known != nil && !there:
-		names := slices.Sorted(maps.Keys(known))
+		names := slices.DeleteFunc(slices.Sorted(maps.Keys(known)), func(name string) bool { return known[name].retired })
 		if near := yamlfile.Nearest(name, names); near != "" {
 			r.Refuse(r.block.Program, "there is no program %s (did you mean %q?)", name, near)
 		} else {
-			r.Refuse(r.block.Program, "there is no program %s in the configuration; there is: %s", name, strings.Join(names, ", "))
+			r.Refuse(r.block.Program, "there is no program %s in the configuration; there is: %s", name, cmp.Or(strings.Join(names, ", "), "none"))
 		}
 	}
 	return name

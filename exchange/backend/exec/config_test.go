@@ -1,13 +1,18 @@
 package exec_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend"
 	"github.com/stepkey/stepkey/exchange/backend/exec"
+	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -36,6 +41,7 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 		"tokens: {command: [/bin/../true]}":      "whole path",
 		`tokens: {command: [/bin/true, "a\0b"]}`: "zero byte",
 		fmt.Sprintf("tokens: {command: [%q]}", dir+"/none"):                                           "no such file",
+		fmt.Sprintf("tokens: {command: [%q], retired: true}", dir+"/none"):                            "no such file",
 		fmt.Sprintf("tokens: {command: [%q]}", dir):                                                   "no program that can be run",
 		fmt.Sprintf("tokens: {command: [%q]}", plain):                                                 "no program that can be run",
 		fmt.Sprintf("tokens: {command: [%q]}", loose):                                                 "chmod go-w",
@@ -115,5 +121,74 @@ func TestThePagesCommandsWork(t *testing.T) {
 	}
 	if left, err := os.ReadFile(filepath.Join(dir, "tokens")); err != nil || len(left) != 0 {
 		t.Errorf("left is %q, %v", left, err)
+	}
+}
+
+// It makes a credential, whose handle nobody keeps, and is then retired, with its entry left
+// beside its successor's. The credential ends.
+func TestARetiredProgramMakesNothingAndStillEnds(t *testing.T) {
+	s := newService(t)
+	entry := fmt.Sprintf("{command: [%q, %q], parameters: {%s}, ", pageProgram(t), s.tokens(), forms)
+	before := open(t, s.now, "tokens: "+entry+"}")
+	scope, err := before.Scope(node(t, "{program: tokens, parameters: {area: figures, can: [read]}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := backend.Order{Lease: "lease_1", Scope: scope, At: s.now(), Until: s.now().Add(time.Minute)}
+	if _, err := before.Issue(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	after := open(t, s.now, "tokens: "+entry+"retired: true}, tokens-v2: {command: ["+strconv.Quote(pageProgram(t))+", "+strconv.Quote(newService(t).tokens())+"]}")
+	if _, err := after.Scope(node(t, "{program: tokens, parameters: {area: figures, can: [read]}}")); err == nil || !strings.Contains(err.Error(), "is retired in the configuration") {
+		t.Errorf("a task that names it: %v", err)
+	}
+	if _, err := after.Scope(node(t, "{program: token}")); err == nil || strings.Contains(err.Error(), `"tokens"`) {
+		t.Errorf("a task is advised to name it: %v", err)
+	}
+	if _, err := after.Issue(t.Context(), o); !errors.Is(err, backend.ErrNotCreated) {
+		t.Errorf("an order from before: %v", err)
+	}
+	if err := after.Revoke(t.Context(), o.Lease, secret.String{}); err != nil || len(s.entries()) != 0 {
+		t.Errorf("%d tokens are left, %v", len(s.entries()), err)
+	}
+}
+
+func TestOneThatIsRetiredPromisesNothing(t *testing.T) {
+	b := blank(t, "old: {command: [/bin/true], longest_life: 20h, retired: true}, new: {command: [/bin/true], longest_life: 1h}")
+	if _, longest := b.Lifetimes(); longest != time.Hour {
+		t.Errorf("the longest life is %s", longest)
+	}
+}
+
+func TestThePagesTablesNameEveryKey(t *testing.T) {
+	page.TellsOf(t, yamlfile.KeysOf[exec.Program](), "issue", "revoke", "probe", "message", "not_created", "unavailable", "lost")
+}
+
+// Where a new file has no room, the page's program says so, and the old one stays whole: no
+// token is handed out that the service does not know, none that lives is called gone, and
+// nobody else's is dropped.
+func TestThePagesProgramLosesNothingWhereThereIsNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	var lines strings.Builder
+	for n := range 40 {
+		fmt.Fprintf(&lines, "%064x 2030-01-01T00:00:00Z figures read lease_%d\n", n, n)
+	}
+	path := filepath.Join(dir, "tokens")
+	if err := os.WriteFile(path, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, asks := range []string{
+		`{"version":1,"verb":"issue","lease":"lease_new","until":"2030-01-01T00:00:00Z","parameters":{"area":"figures","can":["read"]}}`,
+		`{"version":1,"verb":"revoke","lease":"lease_39"}`,
+		`{"version":1,"verb":"revoke","lease":"lease_0"}`,
+	} {
+		// A limit of a file's size stands in for a full disk: there, too, a write is cut off anywhere.
+		said := shell(t, dir, filepath.Dir(pageProgram(t)), "ulimit -f 1; echo '"+asks+"' | stepkey-tokens tokens")
+		if !strings.Contains(said, `"error":{"message":"write `) || !strings.Contains(said, `"not_created":true`) || strings.Contains(said, "values") || strings.Contains(said, "gone") {
+			t.Errorf("%s\n  %s", asks, said)
+		}
+		if left, err := os.ReadFile(path); err != nil || string(left) != lines.String() {
+			t.Errorf("%s: of %d bytes %d are left, %v", asks, lines.Len(), len(left), err)
+		}
 	}
 }

@@ -11,6 +11,7 @@
 package exec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
@@ -26,7 +28,7 @@ import (
 // Config is the operator's, strictly decoded.
 type Config struct {
 	Programs map[string]Program `yaml:"programs,required"` // name, as tasks give it -> program
-	AtOnce   int                `yaml:"at_once"`           // programs that issue at one moment, and as many that revoke; 8 unless given
+	AtOnce   int                `yaml:"at_once"`           // runs of each program that issue at one moment, and as many that revoke; 8 unless given
 }
 
 // Program is one program of the operator's.
@@ -39,6 +41,7 @@ type Program struct {
 	Timeout     time.Duration        `yaml:"timeout"`          // of one run; 10s unless given
 	Revoke      *bool                `yaml:"revoke"`           // whether it can; true unless given
 	Probe       bool                 `yaml:"probe"`            // whether it can say that a credential is gone
+	Retired     bool                 `yaml:"retired"`          // it makes nothing more, and is still asked to end what it may have made
 	LongestLife time.Duration        `yaml:"longest_life"`     // of a credential, from its making; without it each dies at its lease's end
 	Parameters  map[string]Parameter `yaml:"parameters"`       // that a task gives, each with its closed form
 }
@@ -72,7 +75,6 @@ type Options struct {
 	// Programs by name. nil limits nothing: task files are also checked where no
 	// configuration is at hand.
 	Programs map[string]*program
-	AtOnce   int
 	Now      func() time.Time
 }
 
@@ -80,8 +82,9 @@ type Options struct {
 type Backend struct {
 	programs map[string]*program
 	now      func() time.Time
-	issuing  slots
-	ending   slots // of their own, so that nobody who asks keeps an end waiting
+
+	mu     sync.Mutex
+	missed map[string]bool // programs that a handle was of and that the configuration does not have
 }
 
 var (
@@ -118,7 +121,7 @@ func (c Config) Open(now func() time.Time, lookup func(string) (string, bool)) (
 
 // Options checks all that can be checked without looking at files.
 func (c Config) Options() (Options, error) {
-	o := Options{Programs: map[string]*program{}, AtOnce: c.AtOnce}
+	o := Options{Programs: map[string]*program{}}
 	switch {
 	case len(c.Programs) == 0:
 		return o, errors.New("programs: name at least one, as tokens: {command: [/usr/local/libexec/tokens]}")
@@ -132,6 +135,8 @@ func (c Config) Options() (Options, error) {
 		if err != nil {
 			return o, fmt.Errorf("programs: %s: %w", shown(name), err)
 		}
+		most := cmp.Or(c.AtOnce, defaultAtOnce)
+		p.issuing, p.ending = make(slots, most), make(slots, most)
 		o.Programs[name] = p
 	}
 	return o, nil
@@ -142,10 +147,7 @@ func New(o Options) *Backend {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.AtOnce == 0 {
-		o.AtOnce = defaultAtOnce
-	}
-	return &Backend{programs: o.Programs, now: o.Now, issuing: make(slots, o.AtOnce), ending: make(slots, o.AtOnce)}
+	return &Backend{programs: o.Programs, now: o.Now, missed: map[string]bool{}}
 }
 
 // program is a Program that was checked.
@@ -158,8 +160,12 @@ type program struct {
 	timeout     time.Duration
 	revocable   bool
 	probes      bool
+	retired     bool
 	life        time.Duration // 0: until the lease's end
 	forms       map[string]form
+	// Places of its own: a program that hangs keeps nobody from another one, and nobody
+	// who asks keeps an end waiting.
+	issuing, ending slots
 }
 
 var (
@@ -175,7 +181,7 @@ const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 func (c Program) check(name string) (*program, error) {
 	p := &program{
 		name: name, about: c.About, command: slices.Clone(c.Command), directory: c.Directory, timeout: c.Timeout,
-		revocable: c.Revoke == nil || *c.Revoke, probes: c.Probe, life: c.LongestLife, forms: map[string]form{},
+		revocable: c.Revoke == nil || *c.Revoke, probes: c.Probe, retired: c.Retired, life: c.LongestLife, forms: map[string]form{},
 	}
 	if p.directory == "" {
 		p.directory = "/"
@@ -268,6 +274,9 @@ func (b *Backend) of(s *scope) *program {
 // program lets credentials live longest.
 func (b *Backend) Lifetimes() (sensible, longest time.Duration) {
 	for _, p := range b.programs {
+		if p.retired {
+			continue
+		}
 		if p.life == 0 {
 			return 15 * time.Minute, 0
 		}

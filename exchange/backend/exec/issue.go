@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,8 +34,8 @@ func (b *Backend) Issue(ctx context.Context, o backend.Order) (backend.Issued, e
 	switch now := b.now(); {
 	case !ours || want == nil:
 		return backend.Issued{}, fmt.Errorf("asking a program for a credential: the order's scope is not one of this backend: %w", backend.ErrNotCreated)
-	case p == nil:
-		return backend.Issued{}, fmt.Errorf("asking the program %s: the configuration does not have it: %w", want.program, backend.ErrNotCreated)
+	case p == nil || p.retired:
+		return backend.Issued{}, fmt.Errorf("asking the program %s: the configuration does not have it, or has it as retired: %w", want.program, backend.ErrNotCreated)
 	case !now.Before(o.Until), p.life > 0 && !now.Before(o.At.Add(inFlight)):
 		return backend.Issued{}, fmt.Errorf("asking the program %s: the order is from %s, so a credential made now would outlive what was promised: %w",
 			p.name, o.At.UTC().Format(time.RFC3339), backend.ErrNotCreated)
@@ -54,7 +55,7 @@ func (b *Backend) Issue(ctx context.Context, o backend.Order) (backend.Issued, e
 func (b *Backend) issue(ctx context.Context, p *program, o backend.Order, want *scope) (backend.Issued, error) {
 	latest := p.terms(o).DiesAt
 	at, until, by := o.At.UTC(), o.Until.UTC(), latest.UTC()
-	said, err := p.ask(ctx, b.issuing, request{
+	said, err := p.ask(ctx, p.issuing, request{
 		Verb: issueVerb, Lease: string(o.Lease), Parameters: want.written(), At: &at, Until: &until, DiesBy: &by, For: o.For,
 	})
 	way := backend.Issued{Handle: seal(p.name, o.Lease, said.Handle)}
@@ -68,7 +69,7 @@ func (b *Backend) issue(ctx context.Context, p *program, o backend.Order, want *
 	}
 	issued, why := b.judge(said, want, p, latest)
 	if why != nil {
-		return b.withdraw(ctx, p, o.Lease, way, why)
+		return p.withdraw(ctx, o.Lease, way, why)
 	}
 	issued.Handle = way.Handle
 	return issued, nil
@@ -90,10 +91,16 @@ func (a answer) failed(way backend.Issued) (backend.Issued, error) {
 	return way, fmt.Errorf("%w; it may have made a credential", err)
 }
 
+// secrets are the handle and every value that is not said to be public.
 func (a answer) secrets() []string {
-	all := []string{a.Handle}
-	for _, value := range a.Values {
-		all = append(all, value)
+	all, public := []string{a.Handle}, map[string]bool{}
+	for _, name := range a.Public {
+		public[name] = true
+	}
+	for name, value := range a.Values {
+		if !public[name] {
+			all = append(all, value)
+		}
 	}
 	return all
 }
@@ -121,7 +128,7 @@ func (b *Backend) judge(a answer, want *scope, p *program, latest time.Time) (ba
 		return backend.Issued{}, fmt.Errorf("its credential would die at %s, and it should live now and be gone by %s",
 			dies.UTC().Format(time.RFC3339), latest.UTC().Format(time.RFC3339))
 	}
-	issued := backend.Issued{Values: map[string]secret.String{}, Env: a.Env, Granted: granted, DiesAt: dies}
+	issued := backend.Issued{Values: map[string]secret.String{}, Env: a.Env, Public: a.Public, Granted: granted, DiesAt: dies}
 	for name, value := range a.Values {
 		issued.Values[name] = secret.New(value)
 	}
@@ -143,6 +150,25 @@ func (a answer) wellFormed() error {
 			return errors.New("env in its answer names a value that it does not have, or a variable that is not of A-Z, 0-9 and _")
 		}
 	}
+	return a.publicFits()
+}
+
+// publicFits: each name is a value's, none is there twice, and no secret is public by
+// another name.
+func (a answer) publicFits() error {
+	open := map[string]bool{}
+	for n, name := range a.Public {
+		value, there := a.Values[name]
+		if !there || slices.Contains(a.Public[:n], name) {
+			return errors.New("public in its answer names a value that it does not have, or one twice")
+		}
+		open[value] = true
+	}
+	for name, value := range a.Values {
+		if open[value] && !slices.Contains(a.Public, name) {
+			return errors.New("a value in its answer is public by one name and a secret by another")
+		}
+	}
 	return nil
 }
 
@@ -162,12 +188,15 @@ func (p *program) fits(s *scope) bool {
 	return true
 }
 
-// withdraw ends what may not be handed out, also when the request that wanted it is over.
-func (b *Backend) withdraw(ctx context.Context, p *program, lease backend.LeaseID, way backend.Issued, why error) (backend.Issued, error) {
+// withdraw ends what may not be handed out, also when the request that wanted it is over. It
+// takes no longer than any end: the handle goes back beside the error, and the keeper goes on.
+func (p *program) withdraw(ctx context.Context, lease backend.LeaseID, way backend.Issued, why error) (backend.Issued, error) {
 	if !p.revocable {
 		return way, fmt.Errorf("%w; it may have made a credential, and cannot revoke one", why)
 	}
-	if err := b.end(context.WithoutCancel(ctx), p, lease, way.Handle); err != nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxTimeout)
+	defer cancel()
+	if err := p.end(ctx, lease, way.Handle); err != nil {
 		return way, fmt.Errorf("%w; it could not be revoked: %w", why, err)
 	}
 	return backend.Issued{}, fmt.Errorf("%w; it was revoked at once: %w", why, backend.ErrNotCreated)

@@ -54,16 +54,19 @@ func act(words []string) int {
 	return 0
 }
 
-// hang waits for ever, or leaves a child that does; the child's number is in a file.
+// hang waits for ever, or leaves a child that does. It tells the test's ear who it is that
+// waits, where there is one.
 func hang(how string, rest []string) int {
+	waits := os.Getpid()
 	if how != "hangs" {
 		child := osexec.Command("/bin/sleep", "1000")
 		if err := child.Start(); err != nil {
 			return 1
 		}
-		// A rename: the file is whole when it is seen.
-		_ = os.WriteFile(rest[0]+".next", []byte(strconv.Itoa(child.Process.Pid)), 0o600)
-		_ = os.Rename(rest[0]+".next", rest[0])
+		waits = child.Process.Pid
+	}
+	if len(rest) > 0 {
+		_ = os.WriteFile(rest[0], []byte(strconv.Itoa(waits)+"\n"), 0o600)
 	}
 	if how == "leaves a child" {
 		fmt.Fprint(os.Stdout, `{"values": {"token": "of-the-parent"}}`)

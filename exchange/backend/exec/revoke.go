@@ -15,7 +15,8 @@ import (
 
 // Revoke asks the program that made the credential to end it. Without a handle nobody
 // knows which program that was, or whether it did; then each is asked to end what it has
-// under the lease's name.
+// under the lease's name, those that are retired, too: one that is not configured is not
+// asked, and nothing here can tell that it was ever there.
 func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, handle secret.String) error {
 	if handle.Empty() {
 		return b.revokeByName(ctx, lease)
@@ -27,7 +28,7 @@ func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, handle secr
 	if !p.revocable {
 		return fmt.Errorf("revoking the credential of lease %s: the program %s cannot; it dies by itself: %w", lease, p.name, backend.ErrLost)
 	}
-	if err := b.end(ctx, p, lease, handle); err != nil {
+	if err := p.end(ctx, lease, handle); err != nil {
 		return fmt.Errorf("revoking the credential of lease %s by the program %s: %w", lease, p.name, err)
 	}
 	return nil
@@ -41,21 +42,39 @@ func (b *Backend) maker(lease backend.LeaseID, handle secret.String) (*program, 
 	}
 	p := b.programs[h.Program]
 	if p == nil {
-		return nil, fmt.Errorf("the program %s is no longer configured; bring it back until its leases are over", shown(h.Program))
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.missed[h.Program] = true
+		return nil, noLonger(h.Program)
 	}
 	return p, nil
 }
 
+func noLonger(name string) error {
+	return fmt.Errorf("the program %s is no longer configured; bring it back, with retired: true, until its leases are over", shown(name))
+}
+
+// missing are the faults of programs that were here once, as a handle proved, and that
+// nobody can ask. Without them, to hear "gone" from all the others proves nothing.
+func (b *Backend) missing() (faults []error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(b.missed)) {
+		faults = append(faults, noLonger(name))
+	}
+	return faults
+}
+
 func (b *Backend) revokeByName(ctx context.Context, lease backend.LeaseID) error {
 	var mu sync.Mutex
-	var faults []error
 	var all sync.WaitGroup
+	faults := b.missing()
 	for _, name := range slices.Sorted(maps.Keys(b.programs)) {
 		p := b.programs[name]
 		all.Go(func() {
 			err := fmt.Errorf("it cannot revoke: %w", backend.ErrLost)
 			if p.revocable {
-				err = b.end(ctx, p, lease, secret.String{})
+				err = p.end(ctx, lease, secret.String{})
 			}
 			if err != nil {
 				mu.Lock()
@@ -87,8 +106,8 @@ func named(lease backend.LeaseID, faults []error) error {
 }
 
 // end is nil only where the program says that the credential is gone.
-func (b *Backend) end(ctx context.Context, p *program, lease backend.LeaseID, handle secret.String) error {
-	said, known, err := b.about(ctx, p, revokeVerb, lease, handle)
+func (p *program) end(ctx context.Context, lease backend.LeaseID, handle secret.String) error {
+	said, known, err := p.tell(ctx, revokeVerb, lease, handle)
 	switch {
 	case err != nil:
 		return err
@@ -107,15 +126,15 @@ func (b *Backend) end(ctx context.Context, p *program, lease backend.LeaseID, ha
 	return nil
 }
 
-// about asks a program about a credential that it made.
-func (b *Backend) about(ctx context.Context, p *program, verb string, lease backend.LeaseID, handle secret.String) (answer, string, error) {
+// tell asks a program about a credential that it made.
+func (p *program) tell(ctx context.Context, verb string, lease backend.LeaseID, handle secret.String) (answer, string, error) {
 	var h sealed
 	if !handle.Empty() {
 		if err := json.Unmarshal([]byte(handle.Reveal()), &h); err != nil {
 			return answer{}, "", errors.New("the handle is not one of this backend")
 		}
 	}
-	said, err := p.ask(ctx, b.ending, request{Verb: verb, Lease: string(lease), Handle: h.Handle})
+	said, err := p.ask(ctx, p.ending, request{Verb: verb, Lease: string(lease), Handle: h.Handle})
 	return said, h.Handle, unavailable(err)
 }
 
@@ -128,7 +147,7 @@ func (b *Backend) Gone(ctx context.Context, lease backend.LeaseID, handle secret
 	case !p.probes:
 		return false, fmt.Errorf("asking whether the credential of lease %s is gone: the program %s cannot say", lease, p.name)
 	}
-	said, known, err := b.about(ctx, p, probeVerb, lease, handle)
+	said, known, err := p.tell(ctx, probeVerb, lease, handle)
 	if err == nil && said.Error != nil {
 		err = errors.New(said.Error.words(append(said.secrets(), known)...))
 	}

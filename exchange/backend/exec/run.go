@@ -28,7 +28,7 @@ var (
 	errNoTime = errors.New("it did not answer in time and was killed")
 )
 
-// slots bound how many programs run at one moment.
+// slots bound how many runs of a program there are at one moment.
 type slots chan struct{}
 
 // ask runs a program once. With errNotRun nothing was done; with any other error
@@ -43,7 +43,7 @@ func (p *program) ask(ctx context.Context, s slots, r request) (answer, error) {
 	case s <- struct{}{}:
 		defer func() { <-s }()
 	case <-ctx.Done():
-		return answer{}, fmt.Errorf("%w: %w, while as many programs as at_once allows are running", errNotRun, ctx.Err())
+		return answer{}, fmt.Errorf("%w: %w, while as many of its runs as at_once allows were under way", errNotRun, ctx.Err())
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"index/suffixarray"
 	"io"
 	"slices"
 	"strings"
@@ -40,6 +41,7 @@ type request struct {
 type answer struct {
 	Values  map[string]string          `json:"values"`
 	Env     map[string]string          `json:"env"`
+	Public  []string                   `json:"public"`
 	Handle  string                     `json:"handle"`
 	Granted map[string]json.RawMessage `json:"granted"`
 	DiesAt  *time.Time                 `json:"dies_at"`
@@ -63,7 +65,7 @@ var (
 )
 
 var (
-	answerKeys  = []string{"values", "env", "handle", "granted", "dies_at", "gone", "error"}
+	answerKeys  = []string{"values", "env", "public", "handle", "granted", "dies_at", "gone", "error"}
 	failureKeys = []string{"message", "not_created", "unavailable", "lost"}
 )
 
@@ -144,17 +146,15 @@ func twice(text []byte) bool {
 	}
 }
 
-const maxMessage = 200 // characters of a program's own words
+const (
+	maxMessage = 200 // characters of a program's own words
+	minSecret  = 4   // bytes; less would take its letters out of every word
+)
 
 // words are the program's own, in one line that can be printed anywhere. The secrets that
 // are known of are not in it.
 func (f failure) words(secrets ...string) string {
-	text := f.Message
-	for _, one := range secrets {
-		if len(one) >= 4 {
-			text = strings.ReplaceAll(text, one, "[redacted]")
-		}
-	}
+	text := redact(f.Message, secrets)
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }), " ")
 	if short := []rune(text); len(short) > maxMessage {
 		text = string(short[:maxMessage]) + "…"
@@ -163,4 +163,33 @@ func (f failure) words(secrets ...string) string {
 		return "it failed and did not say why"
 	}
 	return fmt.Sprintf("it says %q", text)
+}
+
+// redact takes every secret out of a text. What several of them cover goes at once: one may
+// begin another, or end where another begins, and its rest would stay if they went in turn.
+func redact(text string, secrets []string) string {
+	index := suffixarray.New([]byte(text))
+	depth := make([]int, len(text)+1) // how many more cover a byte than the one before
+	for _, one := range secrets {
+		if len(one) < minSecret {
+			continue
+		}
+		for _, at := range index.Lookup([]byte(one), -1) {
+			depth[at]++
+			depth[at+len(one)]--
+		}
+	}
+	var kept strings.Builder
+	covered := 0
+	for i := range len(text) {
+		before := covered
+		covered += depth[i]
+		switch {
+		case covered == 0:
+			kept.WriteByte(text[i])
+		case before == 0:
+			kept.WriteString("[redacted]")
+		}
+	}
+	return kept.String()
 }
