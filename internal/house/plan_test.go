@@ -55,8 +55,8 @@ var rooms = map[string]room{
 	"exchange/backend/kubernetes":  {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/mysql":       {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/s3":          {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/registry":    {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
-	"exchange/backend/ssh":         {imports: []string{"exchange/backend", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/registry":    {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
+	"exchange/backend/ssh":         {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
 	"exchange/backend/vault":       {imports: []string{"exchange/backend", "exchange/backend/reach", "internal/secret", "internal/yamlfile"}},
 	"exchange/githubapp":           {imports: []string{"internal/secret"}},
 
