@@ -13,7 +13,7 @@ import (
 
 // RegistryConfig is where a registry is, and whose tokens it takes.
 type RegistryConfig struct {
-	Program string // of version 3; Debian's version 2 if empty
+	Version int    // 3, which "make servers" builds; Debian's 2 if it is 0
 	Dir     string // below which it keeps its files
 	Listen  string // ADDRESS:PORT; any free port if that is 0
 
@@ -29,10 +29,7 @@ type Registry struct {
 
 // StartRegistry starts one without any image.
 func StartRegistry(ctx context.Context, c RegistryConfig) (*Registry, error) {
-	program, err := installed("docker-registry", "apt-get install docker-registry")
-	if c.Program != "" {
-		program, err = installed(c.Program, "https://distribution.github.io/distribution")
-	}
+	program, err := c.program()
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +49,17 @@ func StartRegistry(ctx context.Context, c RegistryConfig) (*Registry, error) {
 	cmd.Env = []string{"HOME=" + c.Dir, "OTEL_TRACES_EXPORTER=none"}
 	r.process, err = launch(ctx, cmd, r.ready)
 	return r, err
+}
+
+func (c RegistryConfig) program() (string, error) {
+	switch c.Version {
+	case 0, 2:
+		return installed("docker-registry", "apt-get install docker-registry")
+	case 3:
+		return built("registry")
+	default:
+		return "", fmt.Errorf("there is no registry of version %d here; want 2 or 3", c.Version)
+	}
 }
 
 func (c RegistryConfig) text(listen string) []byte {

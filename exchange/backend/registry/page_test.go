@@ -1,8 +1,11 @@
 package registry_test
 
 import (
+	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,12 +14,13 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend/backendtest"
 	"github.com/stepkey/stepkey/exchange/backend/registry"
 	"github.com/stepkey/stepkey/internal/needs"
+	"github.com/stepkey/stepkey/internal/realserver"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
 const page = backendtest.Page("../../../docs/backends/registry.md")
 
-func shown(t *testing.T, name string) yamlfile.Node {
+func shown(t testing.TB, name string) yamlfile.Node {
 	t.Helper()
 	root, err := yamlfile.Parse(name, []byte(page.Block(t, "yaml", "# "+name)))
 	if err != nil {
@@ -36,7 +40,25 @@ func run(t *testing.T, dir, script string, args ...string) string {
 	return string(said)
 }
 
-// Key, certificate, configuration and task are the page's; the registry is a real one.
+// auth is what a registry's configuration has for tokens, and all that it has.
+type auth struct {
+	Realm             string   `yaml:"realm,required"`
+	Service           string   `yaml:"service,required"`
+	Issuer            string   `yaml:"issuer,required"`
+	RootCertBundle    string   `yaml:"rootcertbundle"`
+	JWKS              string   `yaml:"jwks"`
+	SigningAlgorithms []string `yaml:"signingalgorithms"`
+}
+
+// trust is how the registry knows the key, with the files in dir.
+func (a auth) trust(dir string) string {
+	if a.JWKS == "" {
+		return fmt.Sprintf("rootcertbundle: %q", filepath.Join(dir, filepath.Base(a.RootCertBundle)))
+	}
+	return fmt.Sprintf("jwks: %q, signingalgorithms: [%s]", filepath.Join(dir, filepath.Base(a.JWKS)), strings.Join(a.SigningAlgorithms, ", "))
+}
+
+// Key, certificate, configurations and task are the page's; the registries are real ones.
 func TestTheSetUpOfThePageWorks(t *testing.T) {
 	needs.Programs(t, "sh", "openssl")
 	dir := t.TempDir()
@@ -46,42 +68,54 @@ func TestTheSetUpOfThePageWorks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, path := range c.Keys {
-		c.Keys[i] = dir + "/" + path
+		c.Keys[i] = filepath.Join(dir, path)
 	}
-	for _, path := range []string{"/etc/docker/registry/config.yml", "/etc/distribution/config.yml"} {
-		at := shown(t, path).Get("auth", "token")
-		var of struct{ issuer, service string }
-		if err := at.Get("issuer").Decode(&of.issuer); err != nil || of.issuer != c.Issuer {
-			t.Errorf("%s: the issuer is %q: %v", path, of.issuer, err)
-		}
-		if err := at.Get("service").Decode(&of.service); err != nil || of.service != c.Service {
-			t.Errorf("%s: the service is %q: %v", path, of.service, err)
-		}
+	for path, of := range map[string]struct {
+		version int
+		keyID   string
+	}{
+		"/etc/docker/registry/config.yml": {2, c.KeyID},
+		"/etc/distribution/config.yml":    {3, "thumbprint"}, // as the page's text has it
+	} {
+		t.Run(fmt.Sprint("version ", of.version), func(t *testing.T) {
+			var a auth
+			if err := shown(t, path).Get("auth", "token").Decode(&a); err != nil {
+				t.Fatal(err)
+			}
+			c := c
+			c.KeyID = of.keyID
+			w := settle(t)
+			var err error
+			if w.Backend, err = c.Open(time.Now, w.ledger.usable); err != nil {
+				t.Fatal(err)
+			}
+			if a.JWKS != "" {
+				write(t, filepath.Join(dir, filepath.Base(a.JWKS)), w.served())
+			}
+			if place, err := url.Parse(a.Realm); err != nil || w.Handlers()["GET "+place.Path] == nil {
+				t.Errorf("the exchange serves nothing at the realm %s: %v", a.Realm, err)
+			}
+			w.server = startServer(t, realserver.RegistryConfig{Version: of.version, Service: a.Service, Issuer: a.Issuer, Trust: a.trust(dir)}, w.mux())
+			w.doesThePagesTask()
+		})
 	}
-	c.Issuer, c.Service = issuer, service // of the registry that tests start
-	w := settle(t)
-	var err error
-	if w.Backend, err = c.Open(time.Now, w.ledger.usable); err != nil {
-		t.Fatal(err)
-	}
-	trusted, err := os.ReadFile(dir + "/registry.crt")
+}
+
+func (w *world) doesThePagesTask() {
+	w.Helper()
+	scope, err := w.Scope(shown(w, "tasks/publish-image.yaml").Get("credential", "registry"))
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	w.server = startServer(t, trusted, w.mux())
-	scope, err := w.Scope(shown(t, "tasks/publish-image.yaml").Get("credential", "registry"))
+	made, err := w.Issue(w.Context(), backend.Order{Lease: newLease(), Scope: scope, At: time.Now(), Until: time.Now().Add(time.Minute)})
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	made, err := w.Issue(t.Context(), backend.Order{Lease: newLease(), Scope: scope, At: time.Now(), Until: time.Now().Add(time.Minute)})
-	if err != nil {
-		t.Fatal(err)
+	if err := w.pushes("acme/widget")(w.Context(), made.Values); err != nil {
+		w.Error(err)
 	}
-	if err := w.pushes("acme/widget")(t.Context(), made.Values); err != nil {
-		t.Error(err)
-	}
-	if err := w.pushes("acme/base")(t.Context(), made.Values); err == nil {
-		t.Error("it pushes where it may only pull from")
+	if err := w.pushes("acme/base")(w.Context(), made.Values); err == nil || !strings.Contains(err.Error(), " 401,") {
+		w.Errorf("it may only pull from there, and pushes: %v", err)
 	}
 }
 

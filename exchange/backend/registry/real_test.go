@@ -2,11 +2,9 @@ package registry_test
 
 import (
 	"context"
-	"crypto"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -19,42 +17,49 @@ import (
 
 // What a task may and may not, by the registry's own word.
 func TestTheRegistryRefusesWhatIsNotGranted(t *testing.T) {
-	w := found(t)
-	_, all := w.issue("{repositories: [acme/widget, acme/other], actions: [pull, push, delete]}")
-	for _, repository := range []string{"acme/widget", "acme/other"} {
-		token, err := w.token(t.Context(), all, "repository:"+repository+":pull,push")
-		if err == nil {
-			err = w.push(t.Context(), token, repository)
+	onEach(t, func(t *testing.T, w *world) {
+		_, all := w.issue("{repositories: [acme/widget, acme/other], actions: [pull, push, delete]}")
+		for _, repository := range []string{"acme/widget", "acme/other"} {
+			token, err := w.token(t.Context(), all, "repository:"+repository+":pull,push")
+			if err == nil {
+				err = w.push(t.Context(), token, repository)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err != nil {
-			t.Fatal(err)
+		for _, c := range []struct {
+			block string
+			can   map[string]bool
+		}{
+			{"{repositories: [acme/widget], actions: [pull]}", map[string]bool{"pull acme/widget": true}},
+			{"{repositories: [acme/widget], actions: [pull, push]}", map[string]bool{"pull acme/widget": true, "push acme/widget": true}},
+			{"{repositories: [acme/widget], actions: [pull, push], pull_from: [acme/other]}", map[string]bool{"pull acme/widget": true, "push acme/widget": true, "pull acme/other": true}},
+			{"{repositories: [tools], actions: [pull]}", nil},
+			{"{repositories: [acme/other], actions: [delete]}", map[string]bool{"delete acme/other": true}},
+		} {
+			w.doesOnly(c.block, c.can)
 		}
-	}
+	})
+}
+
+// doesOnly tries all there is with a credential for a block.
+func (w *world) doesOnly(block string, can map[string]bool) {
+	w.Helper()
 	type trial func(context.Context, string, string) error
-	for _, c := range []struct {
-		block string
-		can   map[string]bool
-	}{
-		{"{repositories: [acme/widget], actions: [pull]}", map[string]bool{"pull acme/widget": true}},
-		{"{repositories: [acme/widget], actions: [pull, push]}", map[string]bool{"pull acme/widget": true, "push acme/widget": true}},
-		{"{repositories: [acme/widget], actions: [pull, push], pull_from: [acme/other]}", map[string]bool{"pull acme/widget": true, "push acme/widget": true, "pull acme/other": true}},
-		{"{repositories: [tools], actions: [pull]}", nil},
-		{"{repositories: [acme/other], actions: [delete]}", map[string]bool{"delete acme/other": true}},
-	} {
-		_, values := w.issue(c.block)
-		for name, try := range map[string]trial{"pull": w.pull, "push": w.push, "delete": w.remove, "catalog": w.catalog} {
-			for _, repository := range []string{"acme/widget", "acme/other"} {
-				token, err := w.token(t.Context(), values, "repository:"+repository+":pull,push,delete", "registry:catalog:*")
-				if err != nil {
-					t.Fatal(err)
-				}
-				err = try(t.Context(), token, repository)
-				if want := c.can[name+" "+repository]; (err == nil) != want {
-					t.Errorf("%s: %s %s: want it done: %t; %v", c.block, name, repository, want, err)
-				}
-				if err != nil && !strings.Contains(err.Error(), " 401,") {
-					t.Errorf("%s: %s %s is not refused for what the token is: %v", c.block, name, repository, err)
-				}
+	_, values := w.issue(block)
+	for name, try := range map[string]trial{"pull": w.pull, "push": w.push, "delete": w.remove, "catalog": w.catalog} {
+		for _, repository := range []string{"acme/widget", "acme/other"} {
+			token, err := w.token(w.Context(), values, "repository:"+repository+":pull,push,delete", "registry:catalog:*")
+			if err != nil {
+				w.Fatal(err)
+			}
+			err = try(w.Context(), token, repository)
+			if want := can[name+" "+repository]; (err == nil) != want {
+				w.Errorf("%s: %s %s: want it done: %t; %v", block, name, repository, want, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), " 401,") {
+				w.Errorf("%s: %s %s is not refused for what the token is: %v", block, name, repository, err)
 			}
 		}
 	}
@@ -63,26 +68,27 @@ func TestTheRegistryRefusesWhatIsNotGranted(t *testing.T) {
 // The registry asks nobody about a token that is out. What we say of that must be true in
 // both directions, and so it is tried with tokens that were signed some time ago.
 func TestATokenThatIsOutDiesWhenItWasSaid(t *testing.T) {
-	w := found(t)
-	o := w.order(both)
-	made, err := w.Issue(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := w.token(t.Context(), made.Values, "repository:acme/widget:pull,push")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Revoke(t.Context(), o.Lease, secret.String{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.push(t.Context(), fresh, "acme/widget"); err != nil {
-		t.Errorf("a token that is out is refused at once, which would be better than what the page says: %v", err)
-	}
-	if _, err := w.token(t.Context(), made.Values); err == nil {
-		t.Error("after the end there is another token")
-	}
-	w.diesInTime()
+	onEach(t, func(t *testing.T, w *world) {
+		o := w.order(both)
+		made, err := w.Issue(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh, err := w.token(t.Context(), made.Values, "repository:acme/widget:pull,push")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Revoke(t.Context(), o.Lease, secret.String{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.push(t.Context(), fresh, "acme/widget"); err != nil {
+			t.Errorf("a token that is out is refused at once, which would be better than what the page says: %v", err)
+		}
+		if _, err := w.token(t.Context(), made.Values); err == nil {
+			t.Error("after the end there is another token")
+		}
+		w.diesInTime()
+	})
 }
 
 // diesInTime tries tokens that were signed some time ago, in acme/widget, where
@@ -107,41 +113,20 @@ func (w *world) diesInTime() {
 	}
 }
 
-// TestVersion3FindsKeysByTheirThumbprint is for a program of one's own; see the page.
-func TestVersion3FindsKeysByTheirThumbprint(t *testing.T) {
-	program := os.Getenv("REGISTRY3")
-	if program == "" {
-		t.Skip("docker-registry 3 is in no package here; name its program as REGISTRY3, and this runs on it")
-	}
-	for name, key := range map[string]crypto.Signer{"ECDSA": newKey(t), "Ed25519": newEd25519(t)} {
-		t.Run(name, func(t *testing.T) {
-			w := settle(t, opened(t, key, "thumbprint"))
-			answer := httptest.NewRecorder()
-			w.mux().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/registry/keys", nil))
-			path := t.TempDir() + "/jwks.json"
-			write(t, path, answer.Body.Bytes())
-			w.server = startProgram(t, program, fmt.Sprintf("jwks: %q, signingalgorithms: [ES256, EdDSA]", path), w.mux())
-			o := w.order(both)
-			made, err := w.Issue(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := w.pushes("acme/widget")(t.Context(), made.Values); err != nil {
-				t.Error(err)
-			}
-			for _, repository := range []string{"acme/base", "acme/other"} {
-				if err := w.pushes(repository)(t.Context(), made.Values); err == nil || !strings.Contains(err.Error(), " 401,") {
-					t.Errorf("it pushes to %s: %v", repository, err)
+// Where it has a certificate alone, each version names the key in it by one style, and knows
+// nothing of the other's.
+func TestEachVersionKnowsACertificateByItsOwnStyle(t *testing.T) {
+	for version, own := range map[int]string{2: "libtrust", 3: "thumbprint"} {
+		for _, style := range []string{"libtrust", "thumbprint"} {
+			t.Run(fmt.Sprintf("version %d, %s", version, style), func(t *testing.T) {
+				w := kind{version, style, ecdsaKey, (*world).byCertificate}.found(t)
+				_, values := w.issue(both)
+				err := w.pushes("acme/widget")(t.Context(), values)
+				if style == own && err != nil || style != own && (err == nil || !strings.Contains(err.Error(), " 401,")) {
+					t.Errorf("pushing: %v", err)
 				}
-			}
-			w.diesInTime()
-			if err := w.Revoke(t.Context(), o.Lease, secret.String{}); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.pushes("acme/widget")(t.Context(), made.Values); err == nil {
-				t.Error("after the end it pushes")
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -165,44 +150,45 @@ func layout(t testing.TB) string {
 // an identity token, which makes it ask by POST.
 func TestSkopeoPushesAndPullsUntilTheEnd(t *testing.T) {
 	needs.Programs(t, "skopeo")
-	w := found(t)
 	from := layout(t)
-	lease, values := w.issue("{repositories: [acme/widget], actions: [pull, push]}")
-	token, err := json.Marshal(map[string]any{"auths": map[string]any{w.Host: map[string]string{
-		"auth": "PHRva2VuPjo=", "identitytoken": values["password"].Reveal(), // <token>: and nothing
-	}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	logins := map[string][]byte{"the value config": []byte(values["config"].Reveal()), "an identity token": token}
-	skopeo := func(login []byte, args ...string) error {
-		file := t.TempDir() + "/auth.json"
-		write(t, file, login)
-		c := exec.CommandContext(t.Context(), "skopeo", append([]string{"--insecure-policy", "copy", "--authfile", file}, args...)...)
-		said, err := c.CombinedOutput()
+	onEach(t, func(t *testing.T, w *world) {
+		lease, values := w.issue("{repositories: [acme/widget], actions: [pull, push]}")
+		token, err := json.Marshal(map[string]any{"auths": map[string]any{w.Host: map[string]string{
+			"auth": "PHRva2VuPjo=", "identitytoken": values["password"].Reveal(), // <token>: and nothing
+		}}})
 		if err != nil {
-			err = fmt.Errorf("%w: %s", err, said)
+			t.Fatal(err)
 		}
-		return err
-	}
-	at := "docker://" + w.Host + "/acme/"
-	for name, login := range logins {
-		if err := skopeo(login, "--dest-tls-verify=false", "oci:"+from, at+"widget:v2"); err != nil {
-			t.Errorf("pushing with %s: %v", name, err)
+		logins := map[string][]byte{"the value config": []byte(values["config"].Reveal()), "an identity token": token}
+		skopeo := func(login []byte, args ...string) error {
+			file := t.TempDir() + "/auth.json"
+			write(t, file, login)
+			c := exec.CommandContext(t.Context(), "skopeo", append([]string{"--insecure-policy", "copy", "--authfile", file}, args...)...)
+			said, err := c.CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, said)
+			}
+			return err
 		}
-		if err := skopeo(login, "--src-tls-verify=false", at+"widget:v2", "oci:"+t.TempDir()); err != nil {
-			t.Errorf("pulling with %s: %v", name, err)
+		at := "docker://" + w.Host + "/acme/"
+		for name, login := range logins {
+			if err := skopeo(login, "--dest-tls-verify=false", "oci:"+from, at+"widget:v2"); err != nil {
+				t.Errorf("pushing with %s: %v", name, err)
+			}
+			if err := skopeo(login, "--src-tls-verify=false", at+"widget:v2", "oci:"+t.TempDir()); err != nil {
+				t.Errorf("pulling with %s: %v", name, err)
+			}
+			if err := skopeo(login, "--dest-tls-verify=false", "oci:"+from, at+"other:v2"); err == nil || !strings.Contains(err.Error(), "denied") && !strings.Contains(err.Error(), "unauthorized") {
+				t.Errorf("pushing elsewhere with %s: %v", name, err)
+			}
 		}
-		if err := skopeo(login, "--dest-tls-verify=false", "oci:"+from, at+"other:v2"); err == nil || !strings.Contains(err.Error(), "denied") && !strings.Contains(err.Error(), "unauthorized") {
-			t.Errorf("pushing elsewhere with %s: %v", name, err)
+		if err := w.Revoke(t.Context(), lease, secret.String{}); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if err := w.Revoke(t.Context(), lease, secret.String{}); err != nil {
-		t.Fatal(err)
-	}
-	for name, login := range logins {
-		if err := skopeo(login, "--src-tls-verify=false", at+"widget:v2", "oci:"+t.TempDir()); err == nil || !strings.Contains(err.Error(), "lease that is live") {
-			t.Errorf("after the end, with %s: %v", name, err)
+		for name, login := range logins {
+			if err := skopeo(login, "--src-tls-verify=false", at+"widget:v2", "oci:"+t.TempDir()); err == nil || !strings.Contains(err.Error(), "lease that is live") {
+				t.Errorf("after the end, with %s: %v", name, err)
+			}
 		}
-	}
+	})
 }

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stepkey/stepkey/exchange/backend/registry"
 	"github.com/stepkey/stepkey/internal/needs"
 	"github.com/stepkey/stepkey/internal/realserver"
 )
@@ -30,13 +31,70 @@ import (
 // server is the real registry on loopback, with our realm beside it.
 type server struct {
 	*realserver.Registry
-	realm string // where it sends its clients
+	realm   string // where it sends its clients
+	service string // what it says it is
 }
 
 const (
 	issuer  = "exchange.test"
 	service = "registry.test"
 )
+
+// kind is a registry, and how it knows our key.
+type kind struct {
+	version int
+	style   string // of the key's name
+	key     func(testing.TB) crypto.Signer
+	trust   func(*world, crypto.Signer) string // a line of its configuration
+}
+
+// kinds are those of the page: each shows all that the others do.
+var kinds = map[string]kind{
+	"version 2":              {2, "libtrust", ecdsaKey, (*world).byCertificate},
+	"version 3 with ECDSA":   {3, "thumbprint", ecdsaKey, (*world).byName},
+	"version 3 with Ed25519": {3, "thumbprint", ed25519Key, (*world).byName},
+}
+
+func ecdsaKey(t testing.TB) crypto.Signer { return newKey(t) }
+
+func ed25519Key(t testing.TB) crypto.Signer { return newEd25519(t) }
+
+// found starts a registry and opens a backend for it.
+func (k kind) found(t testing.TB) *world {
+	t.Helper()
+	private := k.key(t)
+	key := opened(t, private, k.style)
+	w := settle(t, key)
+	w.server = startServer(t, realserver.RegistryConfig{Version: k.version, Service: service, Issuer: issuer, Trust: k.trust(w, private)}, w.mux())
+	w.Backend = registry.New(registry.Options{Limits: limits(w.Host), Keys: []*registry.Key{key}, Usable: w.ledger.usable, Now: w.now})
+	return w
+}
+
+// onEach runs a test against every kind.
+func onEach(t *testing.T, test func(*testing.T, *world)) {
+	for name, k := range kinds {
+		t.Run(name, func(t *testing.T) { test(t, k.found(t)) })
+	}
+}
+
+func (w *world) byCertificate(key crypto.Signer) string {
+	path := w.TempDir() + "/certs.pem"
+	write(w, path, certificate(w, key))
+	return fmt.Sprintf("rootcertbundle: %q", path)
+}
+
+func (w *world) byName(crypto.Signer) string {
+	path := w.TempDir() + "/jwks.json"
+	write(w, path, w.served())
+	return fmt.Sprintf("jwks: %q, signingalgorithms: [ES256, EdDSA]", path)
+}
+
+// served are the public keys, as the exchange shows them to whoever asks.
+func (w *world) served() []byte {
+	answer := httptest.NewRecorder()
+	w.mux().ServeHTTP(answer, httptest.NewRequestWithContext(w.Context(), http.MethodGet, "/registry/keys", nil))
+	return answer.Body.Bytes()
+}
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
@@ -65,25 +123,17 @@ func write(t testing.TB, path string, text []byte) {
 	}
 }
 
-// startServer starts version 2. It trusts a certificate, and sends clients to realm.
-func startServer(t testing.TB, trusted []byte, realm http.Handler) *server {
-	t.Helper()
-	path := t.TempDir() + "/certs.pem"
-	write(t, path, trusted)
-	return startProgram(t, "", fmt.Sprintf("rootcertbundle: %q", path), realm)
-}
-
-// startProgram starts a registry of either version, which trusts what trust says.
-func startProgram(t testing.TB, name, trust string, realm http.Handler) *server {
+// startServer starts a registry of either version, which takes tokens as c says and sends
+// its clients to realm for them.
+func startServer(t testing.TB, c realserver.RegistryConfig, realm http.Handler) *server {
 	t.Helper()
 	tokens := httptest.NewServer(realm)
 	t.Cleanup(tokens.Close)
-	s := &server{realm: strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1) + "/registry/token"}
+	c.Dir, c.Listen = t.TempDir(), "localhost:0" // clients refuse a realm at an address that is private
+	c.Realm = strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1) + "/registry/token"
+	s := &server{realm: c.Realm, service: c.Service}
 	var err error
-	s.Registry, err = realserver.StartRegistry(t.Context(), realserver.RegistryConfig{
-		Program: name, Dir: t.TempDir(), Listen: "localhost:0", // clients refuse a realm at an address that is private
-		Realm: s.realm, Service: service, Issuer: issuer, Trust: trust,
-	})
+	s.Registry, err = realserver.StartRegistry(t.Context(), c)
 	needs.Started(t, err)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -226,7 +276,7 @@ func do(req *http.Request) (answered, error) {
 
 // login gets a token as docker does: by GET with Basic.
 func (s *server) login(ctx context.Context, username, password string, scopes ...string) (answered, error) {
-	query := url.Values{"service": {service}, "scope": scopes, "account": {username}}
+	query := url.Values{"service": {s.service}, "scope": scopes, "account": {username}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.realm+"?"+query.Encode(), nil)
 	if err != nil {
 		return answered{}, err

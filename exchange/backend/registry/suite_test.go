@@ -108,16 +108,6 @@ func limits(host string) registry.Limits {
 	return registry.Limits{Issuer: issuer, Service: service, Registry: host, Repositories: []string{"acme/", "tools"}}
 }
 
-// found starts a registry and opens a backend for it.
-func found(t testing.TB) *world {
-	t.Helper()
-	key := newKey(t)
-	w := settle(t, opened(t, key, "libtrust"))
-	w.server = startServer(t, certificate(t, key), w.mux())
-	w.Backend = registry.New(registry.Options{Limits: limits(w.Host), Keys: []*registry.Key{opened(t, key, "libtrust")}, Usable: w.ledger.usable, Now: w.now})
-	return w
-}
-
 // mux answers as the exchange's public listener does, by whatever the backend is then.
 func (w *world) mux() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -256,13 +246,17 @@ func longNames() []string {
 }
 
 func TestLoginsPassTheSuite(t *testing.T) {
-	backendtest.Run(t, backendtest.Harness{
-		Good: good, Narrower: narrower, Wider: wider, Hostile: hostile, Local: true,
-		Open: func(t testing.TB) backendtest.World {
-			w := found(t)
-			return backendtest.World{Backend: w.booked, Now: w.now, Live: w.live, Use: w.pushes("acme/widget"), Overstep: w.pushes("acme/other")}
-		},
-	})
+	for name, k := range kinds {
+		t.Run(name, func(t *testing.T) {
+			backendtest.Run(t, backendtest.Harness{
+				Good: good, Narrower: narrower, Wider: wider, Hostile: hostile, Local: true,
+				Open: func(t testing.TB) backendtest.World {
+					w := k.found(t)
+					return backendtest.World{Backend: w.booked, Now: w.now, Live: w.live, Use: w.pushes("acme/widget"), Overstep: w.pushes("acme/other")}
+				},
+			})
+		})
+	}
 }
 
 var errDown = errors.New("the store does not answer")
