@@ -41,17 +41,16 @@ func (b *Backend) Issue(ctx context.Context, o backend.Order) (backend.Issued, e
 }
 
 func (b *Backend) issue(ctx context.Context, m made) (backend.Issued, error) {
-	h := b.handleOf(m)
-	bound, first, err := b.makeObjects(ctx, m)
+	uid, first, err := b.makeObjects(ctx, m)
 	if err != nil && first && nothingDone(err) {
 		return backend.Issued{}, fmt.Errorf("%w: %w", err, backend.ErrNotCreated)
 	}
 	var token grantedToken
 	if err == nil {
-		token, err = b.requestToken(ctx, m, bound)
+		token, err = b.requestToken(ctx, m, uid)
 	}
 	if err != nil {
-		return b.withdraw(ctx, m, h, err)
+		return b.withdraw(ctx, m, err)
 	}
 	latest := b.Terms(m.order).DiesAt
 	dies := b.now().Add(token.life + pastEnd + remembered) // it was made before it was answered
@@ -59,39 +58,38 @@ func (b *Backend) issue(ctx context.Context, m made) (backend.Issued, error) {
 		dies = latest
 	}
 	issued := b.credential(m.want.namespace, token.text)
-	issued.Handle, issued.Granted, issued.DiesAt = h.sealed(), m.want, dies
+	issued.Handle, issued.Granted, issued.DiesAt = b.handleOf(m).sealed(), m.want, dies
 	return issued, nil
 }
 
-// makeObjects makes all that the token hangs on. The binding comes before its service
-// account: API servers learn of it a little later, and by then they have. first: the
-// error is of the first object.
-func (b *Backend) makeObjects(ctx context.Context, m made) (bound *objectRef, first bool, err error) {
+// makeObjects makes all that the token hangs on; uid is of the one with which it dies. The
+// binding comes before its service account: API servers learn of it a little later, and by
+// then they have. first: the error is of the first object.
+func (b *Backend) makeObjects(ctx context.Context, m made) (uid string, first bool, err error) {
+	var last typed
 	if m.want.form == byAccount {
-		var got boundSecret
-		if err := b.create(ctx, secrets, m.want.namespace, m.secret(), &got); err != nil {
-			return nil, true, err
-		}
-		return &objectRef{APIVersion: "v1", Kind: "Secret", Name: m.name, UID: got.Metadata.UID}, false, nil
+		err := b.create(ctx, secrets, m.want.namespace, m.secret(), &last)
+		return last.Metadata.UID, true, err
 	}
 	first = true
 	if m.want.form == byRules {
 		var got role
 		if err := b.create(ctx, roles, m.want.namespace, m.role(), &got); err != nil {
-			return nil, first, err
+			return "", first, err
 		}
 		if first = false; !m.role().same(got) {
-			return nil, first, errChanged
+			return "", first, errChanged
 		}
 	}
 	var got roleBinding
 	if err := b.create(ctx, roleBindings, m.want.namespace, m.roleBinding(), &got); err != nil {
-		return nil, first, err
+		return "", first, err
 	}
 	if !m.roleBinding().same(got) {
-		return nil, false, errChanged
+		return "", false, errChanged
 	}
-	return nil, false, b.create(ctx, serviceAccounts, m.accounts, m.serviceAccount(), nil)
+	err = b.create(ctx, serviceAccounts, m.accounts, m.serviceAccount(), &last)
+	return last.Metadata.UID, false, err
 }
 
 var errChanged = errors.New("something in the cluster changed what was to be made, so that it may do more or less than the task says; look at its admission webhooks")
@@ -104,18 +102,21 @@ func (b *Backend) create(ctx context.Context, k kind, namespace string, in, out 
 }
 
 // withdraw takes away again what was made, also when the request that wanted it is over.
-// Where an answer is missing it does not: what was not answered may still be carried out,
-// so that Revoke by whoever has the handle comes later and finds more.
-func (b *Backend) withdraw(ctx context.Context, m made, h handle, why error) (backend.Issued, error) {
-	issued := backend.Issued{Handle: h.sealed()}
+// Where an answer is missing it does not, and returns no handle: what was not answered may
+// still be carried out, and whoever has a handle asks at once, is told that nothing is there
+// and is done. The lease's name is enough for who asks when nothing can be under way any more.
+func (b *Backend) withdraw(ctx context.Context, m made, why error) (backend.Issued, error) {
 	var f *failed
-	if errors.As(why, &f) && !f.nothingDone() {
-		return issued, fmt.Errorf("%w; what was made for it may be there", why)
+	if errors.As(why, &f) && !f.NothingDone() {
+		return backend.Issued{}, fmt.Errorf("%w; what was made for it may be there", why)
 	}
+	h := b.handleOf(m)
+	h.Unended = errors.Is(why, errUnended)
+	issued := backend.Issued{Handle: h.sealed()}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reach.RequestFor)
 	defer cancel()
 	if err := b.Revoke(ctx, m.order.Lease, issued.Handle); err != nil {
-		return issued, fmt.Errorf("%w; what was made for it could not be taken away: %w", why, err)
+		return issued, fmt.Errorf("%w; taking away what was made for it: %w", why, err)
 	}
 	return backend.Issued{}, fmt.Errorf("%w; what was made for it was taken away: %w", why, backend.ErrNotCreated)
 }
@@ -124,10 +125,11 @@ func (b *Backend) withdraw(ctx context.Context, m made, h handle, why error) (ba
 // configuration that was changed in between may not say any more.
 type handle struct {
 	Server    string `json:"server"`
-	Name      string `json:"name"`
+	Name      string `json:"name"` // of the objects; a handle with another is of another lease
 	Namespace string `json:"namespace"`
 	Accounts  string `json:"accounts,omitempty"`
 	Form      form   `json:"form"`
+	Unended   bool   `json:"unended,omitempty"` // a token was made that does not die with the objects
 }
 
 func (b *Backend) handleOf(m made) handle {

@@ -24,6 +24,8 @@ type place struct {
 // then what it hangs on. One that cannot be deleted keeps none of the others. nil means
 // that the server answered for each that it is not there.
 //
+// A handle may say that a token was made that hangs on none of them; that is ErrLost.
+//
 // Without a handle it looks wherever the configuration has leases. Nobody was given a
 // token then, and what a creation makes that is carried out later is deleted when the
 // lease, which is pending until then, is ended again.
@@ -33,7 +35,7 @@ func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, h secret.St
 		return nil // Issue makes nothing for such an id
 	}
 	var known handle
-	if !h.Empty() && json.Unmarshal([]byte(h.Reveal()), &known) != nil {
+	if json.Unmarshal([]byte(h.Reveal()), &known) != nil || known.Name != name {
 		known = handle{} // as if it were lost: the name is enough
 	}
 	places := known.places()
@@ -44,6 +46,9 @@ func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, h secret.St
 	if err == nil && !found && known.Server != "" && known.Server != b.server {
 		err = fmt.Errorf("it was made on %s, and the configuration now names %s, which has nothing of it; configure the former until its leases are over",
 			reach.OneLine(known.Server, maxMessage), b.server)
+	}
+	if err == nil && known.Unended {
+		err = fmt.Errorf("all that was made for it is deleted, but a token that does not die with it was made, and handed to nobody: %w", backend.ErrLost)
 	}
 	if err != nil {
 		return fmt.Errorf("revoking the Kubernetes token of lease %s: %w", lease, err)

@@ -41,16 +41,15 @@ func TestARevokedTokenIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			seen := map[int]time.Duration{}
-			refused := s.within(patience, func() bool {
-				status := s.get(issued, configmaps)
+			err := s.forgotten(t.Context(), issued.Values["token"], func(status int) bool {
 				if _, before := seen[status]; !before {
 					seen[status] = time.Since(began)
 				}
 				return status == http.StatusUnauthorized
 			})
 			t.Logf("first answers after the revocation: %v", seen)
-			if !refused {
-				t.Errorf("%s after it was revoked it is still taken", patience)
+			if err != nil {
+				t.Error(err)
 			}
 		})
 	}
@@ -67,15 +66,15 @@ func TestAnOpenWatchGoesOnAndTermsSaySo(t *testing.T) {
 			if err := s.Revoke(t.Context(), id, issued.Handle); err != nil {
 				t.Fatal(err)
 			}
-			if !s.within(patience, func() bool { return s.get(issued, configmaps) == http.StatusUnauthorized }) {
-				t.Fatal("the token is still taken")
+			if err := s.forgotten(t.Context(), issued.Values["token"], func(status int) bool { return status == http.StatusUnauthorized }); err != nil {
+				t.Fatal(err)
 			}
 			mark := strings.ToLower(string(id[len(id)-8:]))
 			if err := s.Must(t.Context(), http.MethodPut, configmaps+"/page", json.RawMessage(
 				`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"page"},"data":{"title":"`+mark+`"}}`), nil); err != nil {
 				t.Fatal(err)
 			}
-			if !s.within(patience, func() bool { return strings.Contains(events(), mark) }) {
+			if !s.within(time.Minute, func() bool { return strings.Contains(events(), mark) }) {
 				t.Errorf("the watch ended with its lease; the page and Terms say that it goes on")
 			}
 		})
@@ -170,7 +169,8 @@ func TestNoLostAnswerLeavesAnything(t *testing.T) {
 					if !errors.Is(err, backend.ErrUnavailable) || len(issued.Values) > 0 {
 						t.Fatalf("it ended with %v and %v", issued.Values, err)
 					}
-					if errors.Is(err, backend.ErrNotCreated) != issued.Handle.Empty() {
+					// On a broken line what was not sent cannot come late, and a handle may be used at once.
+					if want := cut == "line" && !errors.Is(err, backend.ErrNotCreated); want == issued.Handle.Empty() {
 						t.Errorf("the handle is there: %t; %v", !issued.Handle.Empty(), err)
 					}
 					if errors.Is(err, backend.ErrNotCreated) {
@@ -325,6 +325,10 @@ func TestAnotherClusterProvesNothing(t *testing.T) {
 	elsewhere := secret.New(strings.ReplaceAll(issued.Handle.Reveal(), s.URL, "https://former.example.com"))
 	if err := s.Revoke(t.Context(), id, elsewhere); err == nil || !strings.Contains(err.Error(), "configure the former") {
 		t.Errorf("it says %v", err)
+	}
+	another := secret.New(strings.ReplaceAll(elsewhere.Reveal(), nameOf(id), "stepkey-lease-another"))
+	if err := s.Revoke(t.Context(), id, another); err != nil {
+		t.Errorf("with another lease's handle: %v", err)
 	}
 	if err := s.Revoke(t.Context(), id, secret.New("no handle")); err != nil {
 		t.Errorf("with a handle that cannot be read: %v", err)

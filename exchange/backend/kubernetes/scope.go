@@ -7,7 +7,8 @@ import (
 	"github.com/stepkey/stepkey/exchange/backend"
 )
 
-// A form is how a lease's token comes by what it may do. Its text is the block's key.
+// A form is how a lease's token comes by what it may do. Its text is the block's key, but for
+// the first, and is sealed in handles, so that it stays as it is.
 type form string
 
 const (

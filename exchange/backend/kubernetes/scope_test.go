@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,25 +121,30 @@ func TestTheKubeconfigIsComplete(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
+	if want := []string{"server", "ca", "namespace"}; !slices.Equal(issued.Public, want) { // the kubeconfig holds the token
+		t.Errorf("no secret are %q, want %q", issued.Public, want)
+	}
 }
 
 // A token lives to the lease's end, ten minutes at least, and no longer than was promised.
 func TestATokenLivesAsLongAsItsLease(t *testing.T) {
 	s := stage(t)
+	at := time.Now()
+	s.Backend = s.open(func(o *kubernetes.Options) { o.Now = func() time.Time { return at } })
 	for ttl, want := range map[time.Duration]time.Duration{
 		time.Minute: 10 * time.Minute, 10 * time.Minute: 10 * time.Minute, 20 * time.Minute: 20 * time.Minute, 3 * time.Hour: time.Hour,
 		3607 * time.Second: time.Hour, // for which servers make some tokens live a year
 	} {
 		o := s.order("{namespace: web, role: deployer}")
-		o.Until = o.At.Add(ttl)
+		o.At, o.Until = at, at.Add(ttl)
 		issued, err := s.Issue(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := lifeOf(t, issued); got > want || got < want-5*time.Second {
+		if got := lifeOf(t, issued); got != want {
 			t.Errorf("the token of a lease of %s lives %s, want %s", ttl, got, want)
 		}
-		if past := time.Until(issued.DiesAt) - want; past < 65*time.Second || past > 75*time.Second || issued.DiesAt.After(s.Terms(o).DiesAt) {
+		if past := issued.DiesAt.Sub(at) - want; past != 75*time.Second || issued.DiesAt.After(s.Terms(o).DiesAt) {
 			t.Errorf("a lease of %s is said to be dead %s after its token, and was promised to be at %s", ttl, past, s.Terms(o).DiesAt)
 		}
 		if err := s.Revoke(t.Context(), o.Lease, issued.Handle); err != nil {
@@ -150,15 +156,18 @@ func TestATokenLivesAsLongAsItsLease(t *testing.T) {
 // An hour and seven seconds is a time that servers read as "a year" for some tokens.
 func TestAnHourAndSevenSecondsIsNotAYear(t *testing.T) {
 	s := stage(t)
-	s.Backend = s.open(func(o *kubernetes.Options) { o.MaxTTL = 3607*time.Second + 500*time.Millisecond })
+	at := time.Now()
+	s.Backend = s.open(func(o *kubernetes.Options) {
+		o.MaxTTL, o.Now = 3607*time.Second+500*time.Millisecond, func() time.Time { return at }
+	})
 	o := s.order("{namespace: web, role: deployer}")
-	o.Until = o.At.Add(4 * time.Hour)
+	o.At, o.Until = at, at.Add(4*time.Hour)
 	issued, err := s.Issue(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Revoke(t.Context(), o.Lease, issued.Handle) }()
-	if got := lifeOf(t, issued); got > 3607*time.Second || got < 3600*time.Second {
+	if got := lifeOf(t, issued); got != 3607*time.Second {
 		t.Errorf("it lives %s", got)
 	}
 }

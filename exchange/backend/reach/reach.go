@@ -1,8 +1,8 @@
 // Package reach is what backends do alike on their way to the systems behind them.
 //
 // It hides how the exchange's own secret and the certificates it trusts are read from
-// files, how a request is bounded and whether anything of one was sent, and how the words
-// of others are made fit for a log.
+// files, which addresses are taken, how a request is bounded, whether anything of one was
+// sent and what its failure proves, and how the words of others are made fit for a log.
 package reach
 
 import (
@@ -90,10 +90,11 @@ func Roots(path string) (*x509.CertPool, string, error) {
 // RequestFor is what one request may take.
 const RequestFor = 10 * time.Second
 
-// Transport has bounds of its own and trusts roots; nil: what the system trusts.
+// Transport has bounds of its own and trusts roots; nil: what the system trusts. It goes
+// by the environment's HTTPS_PROXY and NO_PROXY, as programs of a company's network must.
 func Transport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+		Proxy:                 proxy,
 		DialContext:           (&net.Dialer{Timeout: RequestFor / 2}).DialContext,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   RequestFor / 2,
@@ -102,6 +103,15 @@ func Transport(roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:       90 * time.Second,
 		ResponseHeaderTimeout: RequestFor,
 	}
+}
+
+// proxy: through one, https:// is a tunnel. All that is http:// it would read, the
+// exchange's own secret among it, and where that is allowed it is so for one network alone.
+func proxy(req *http.Request) (*url.URL, error) {
+	if req.URL.Scheme != "https" {
+		return nil, nil //nolint:nilnil // the transport's word for none
+	}
+	return http.ProxyFromEnvironment(req)
 }
 
 // Client asks the server it is told and no other: one that is named by an answer would be

@@ -22,37 +22,29 @@ const (
 
 // failed is a request that was not answered as it should be.
 type failed struct {
-	status int      // 0: there was no answer
-	unsent bool     // no connection was had, so nothing was asked
-	own    bool     // for want of the exchange's own token
-	said   []string // the server's own words
-	cause  error
+	reach.Failed
+	said []string // the server's own words
 }
 
 func (f *failed) Error() string {
+	words := f.Words("the server")
 	switch {
-	case f.own:
-		return f.cause.Error()
-	case f.status == 0 && f.unsent:
-		return fmt.Sprintf("the server could not be reached: %v", f.cause)
-	case f.status == 0:
-		return fmt.Sprintf("the server did not answer: %v", f.cause)
-	case f.status >= 300 && f.status < 400:
-		return fmt.Sprintf("the server answered %d, that another one is to be asked; let address name one that serves requests itself or forwards them", f.status)
-	case f.cause != nil:
-		return fmt.Sprintf("the server answered %d, %v", f.status, f.cause)
+	case f.Cause != nil:
+		return words
+	case f.Status >= 300 && f.Status < 400:
+		return words + ", that another one is to be asked; let address name one that serves requests itself or forwards them"
 	}
-	words := fmt.Sprintf("the server answered %d", f.status)
 	if text := reach.OneLine(strings.Join(f.said, "; "), maxMessage); text != "" {
 		words += fmt.Sprintf(", %q", text)
 	}
-	if f.status == http.StatusForbidden {
+	if f.Status == http.StatusForbidden {
 		words += "; look whether the exchange's own token is still good, and has the policy that docs/backends/vault.md shows"
 	}
 	return words
 }
 
-func (f *failed) Unwrap() error { return f.cause }
+// Is: so that callers need not know of answers.
+func (f *failed) Is(target error) bool { return target == backend.ErrUnavailable && f.Temporary() }
 
 // says: one of the server's errors ends so. It may put several into one, in lines with
 // stars.
@@ -67,23 +59,10 @@ func (f *failed) says(words string) bool {
 	return false
 }
 
-// nothingDone: it is certain that the request changed nothing. A 5xx is no such answer,
-// but that the server is sealed is: it says so before it looks at a request.
-func (f *failed) nothingDone() bool {
-	switch f.status {
-	case 0:
-		return f.unsent
-	case http.StatusRequestTimeout:
-		return false
-	case http.StatusServiceUnavailable:
-		return f.says("is sealed")
-	}
-	return f.status >= 300 && f.status < 500
-}
-
-// temporary: waiting may help.
-func (f *failed) temporary() bool {
-	return f.status == 0 || f.cause != nil || f.status >= 500 || f.status == http.StatusTooManyRequests || f.status == http.StatusRequestTimeout
+// NothingDone: that the server is sealed is certain, too: it says so before it looks at a
+// request.
+func (f *failed) NothingDone() bool {
+	return f.Failed.NothingDone() || f.Status == http.StatusServiceUnavailable && f.says("is sealed")
 }
 
 // call sends one request and reads its answer into out, where there is one. Its error is
@@ -91,16 +70,16 @@ func (f *failed) temporary() bool {
 func (b *Backend) call(ctx context.Context, path string, in, out any) error {
 	token, err := b.token()
 	if err != nil {
-		return &failed{unsent: true, own: true, cause: err}
+		return &failed{Failed: reach.Failed{Unsent: true, Own: true, Cause: err}}
 	}
 	body, err := json.Marshal(in)
 	if err != nil {
-		return &failed{unsent: true, cause: err}
+		return &failed{Failed: reach.Failed{Unsent: true, Cause: err}}
 	}
 	// The transport sends a POST again only where it is sure that nothing of it was read.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.address+"/v1/"+path, bytes.NewReader(body))
 	if err != nil {
-		return &failed{unsent: true, cause: err}
+		return &failed{Failed: reach.Failed{Unsent: true, Cause: err}}
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "stepkey")
@@ -111,7 +90,7 @@ func (b *Backend) call(ctx context.Context, path string, in, out any) error {
 	}
 	resp, unsent, err := reach.Do(b.http, req)
 	if err != nil {
-		return &failed{unsent: unsent, cause: err}
+		return &failed{Failed: reach.Failed{Unsent: unsent, Cause: err}}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return read(resp, out)
@@ -131,45 +110,34 @@ func read(resp *http.Response, out any) error {
 			Errors []string `json:"errors"`
 		}
 		_ = json.Unmarshal(text, &refusal) // without its words the status says enough
-		return &failed{status: resp.StatusCode, said: refusal.Errors}
+		return &failed{Failed: reach.Failed{Status: resp.StatusCode}, said: refusal.Errors}
 	case err != nil:
-		return &failed{status: resp.StatusCode, cause: errCut}
+		return &failed{Failed: reach.Failed{Status: resp.StatusCode, Cause: errCut}}
 	case resp.StatusCode == http.StatusNoContent && out == nil:
 		return nil
 	case len(bytes.TrimSpace(text)) == 0:
-		return &failed{status: resp.StatusCode, cause: errNoBody}
+		return &failed{Failed: reach.Failed{Status: resp.StatusCode, Cause: errNoBody}}
 	}
 	// Every answer with a body has a request_id. A page of something in between has none.
 	var frame struct {
 		RequestID string `json:"request_id"`
 	}
 	if json.Unmarshal(text, &frame) != nil || frame.RequestID == "" {
-		return &failed{status: resp.StatusCode, cause: errForm}
+		return &failed{Failed: reach.Failed{Status: resp.StatusCode, Cause: errForm}}
 	}
 	if out != nil && json.Unmarshal(text, out) != nil {
-		return &failed{status: resp.StatusCode, cause: errForm}
+		return &failed{Failed: reach.Failed{Status: resp.StatusCode, Cause: errForm}}
 	}
 	return nil
 }
 
-// classify turns a failed call into the backend's terms. secrets are not repeated.
-func classify(err error, creates bool, secrets ...secret.String) error {
+// withoutSecret is a failed call in whose words the server does not repeat it.
+func withoutSecret(err error, one secret.String) error {
 	var f *failed
-	if !errors.As(err, &f) {
-		return err
-	}
-	for i := range f.said {
-		for _, one := range secrets {
-			if !one.Empty() {
-				f.said[i] = strings.ReplaceAll(f.said[i], one.Reveal(), secret.Redacted)
-			}
+	if errors.As(err, &f) && !one.Empty() {
+		for i := range f.said {
+			f.said[i] = strings.ReplaceAll(f.said[i], one.Reveal(), secret.Redacted)
 		}
-	}
-	if f.temporary() {
-		err = fmt.Errorf("%w; %w", err, backend.ErrUnavailable)
-	}
-	if creates && f.nothingDone() {
-		err = fmt.Errorf("%w; %w", err, backend.ErrNotCreated)
 	}
 	return err
 }

@@ -83,11 +83,11 @@ func (b *Backend) issue(ctx context.Context, o backend.Order, want *scope) (back
 		Meta: map[string]string{"stepkey_lease": string(o.Lease), "stepkey_for": reach.OneLine(o.For, maxMessage)},
 	}, &got)
 	if err != nil {
-		err = classify(err, true)
-		if !errors.Is(err, backend.ErrNotCreated) {
-			err = fmt.Errorf("%w; a token may have been made that nobody can name or revoke; it dies %s after its making", err, life)
+		var f *failed
+		if errors.As(err, &f) && f.NothingDone() {
+			return backend.Issued{}, fmt.Errorf("%w; %w", err, backend.ErrNotCreated)
 		}
-		return backend.Issued{}, err
+		return backend.Issued{}, fmt.Errorf("%w; a token may have been made that nobody can name or revoke; it dies %s after its making", err, life)
 	}
 	if got.Auth == nil || got.Auth.Token == "" || got.Auth.Accessor == "" {
 		return backend.Issued{}, fmt.Errorf("the server's answer has no token with an accessor, so that what it made cannot be revoked; "+
@@ -106,14 +106,16 @@ func (b *Backend) accept(ctx context.Context, o backend.Order, want *scope, got 
 	}
 	granted := &scope{policies: auth.Policies, role: want.role, uses: auth.NumUses}
 	if why := want.compare(got, granted); why != nil {
-		return b.withdraw(ctx, o.Lease, secret.New(auth.Accessor), why)
+		return b.withdraw(ctx, o.Lease, b.handle(auth.Accessor), why)
 	}
 	issued := backend.Issued{
 		Values: map[string]secret.String{"token": secret.New(auth.Token), "address": secret.New(b.address)},
 		Env:    map[string]string{"VAULT_TOKEN": "token", "BAO_TOKEN": "token", "VAULT_ADDR": "address", "BAO_ADDR": "address"},
-		Handle: secret.New(auth.Accessor), Granted: granted, DiesAt: dies,
+		Public: []string{"address"},
+		Handle: b.handle(auth.Accessor), Granted: granted, DiesAt: dies,
 	}
 	if b.namespace != "" {
+		issued.Public = append(issued.Public, "namespace")
 		issued.Values["namespace"] = secret.New(b.namespace)
 		issued.Env["VAULT_NAMESPACE"], issued.Env["BAO_NAMESPACE"] = "namespace", "namespace"
 	}
@@ -153,11 +155,11 @@ func (s *scope) compare(got created, granted *scope) error {
 
 // withdraw ends a token that may not be handed out, also when the request that wanted it
 // is over. It returns the handle only where it may still be needed.
-func (b *Backend) withdraw(ctx context.Context, lease backend.LeaseID, accessor secret.String, why error) (backend.Issued, error) {
+func (b *Backend) withdraw(ctx context.Context, lease backend.LeaseID, sealed secret.String, why error) (backend.Issued, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reach.RequestFor)
 	defer cancel()
-	if err := b.Revoke(ctx, lease, accessor); err != nil {
-		return backend.Issued{Handle: accessor}, fmt.Errorf("%w; it could not be revoked: %w", why, err)
+	if err := b.Revoke(ctx, lease, sealed); err != nil {
+		return backend.Issued{Handle: sealed}, fmt.Errorf("%w; it could not be revoked: %w", why, err)
 	}
 	return backend.Issued{}, fmt.Errorf("%w; it was revoked at once: %w", why, backend.ErrNotCreated)
 }

@@ -15,9 +15,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,7 +44,7 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := parseAddress(c.Address); err != nil {
+	if err := reach.CheckAddress(c.Address, "https://vault.example.com:8200", false); err != nil {
 		return nil, fmt.Errorf("address: %w", err)
 	}
 	if c.Namespace != "" && !validNamespace.MatchString(c.Namespace) {
@@ -166,17 +164,4 @@ func (b *Backend) Lifetimes() (sensible, longest time.Duration) {
 	return 15 * time.Minute, b.limits.MaxTTL
 }
 
-var (
-	validNamespace = regexp.MustCompile(`\A[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?\z`)
-)
-
-func parseAddress(address string) (*url.URL, error) {
-	u, err := url.Parse(address)
-	switch {
-	case err != nil, u.Host == "", u.User != nil, u.RawQuery != "", u.Fragment != "", strings.Trim(u.Path, "/") != "":
-		return nil, errors.New("want https:// and a host, nothing after it, as https://vault.example.com:8200")
-	case u.Scheme == "https", u.Scheme == "http" && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()):
-		return u, nil
-	}
-	return nil, errors.New("want https, since tokens travel there; http is for this machine alone")
-}
+var validNamespace = regexp.MustCompile(`\A[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?\z`)
