@@ -12,11 +12,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 )
 
 // How a token names its key.
@@ -25,8 +25,6 @@ const (
 	thumbprint = "thumbprint" // RFC 7638
 )
 
-const maxKeyFile = 64 << 10 // bytes
-
 // A Key signs tokens, and by a secret of its own that is made from it, passwords. One file
 // is enough: whoever could make tokens needs no passwords.
 type Key struct {
@@ -34,23 +32,11 @@ type Key struct {
 	passwords []byte // of HMAC-SHA-256
 }
 
-// readKey reads a private key. A file that others can read is refused.
+// readKey reads a private key.
 func readKey(path, style string) (*Key, error) {
-	file, err := os.Open(path)
+	text, err := reach.SigningKey(path, "every repository")
 	if err != nil {
-		return nil, fmt.Errorf("opening the signing key: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	about, err := file.Stat() // of what was opened, whatever the name means by now
-	if err != nil {
-		return nil, fmt.Errorf("looking at the signing key: %w", err)
-	}
-	if about.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("its mode is %04o, so that others can read what signs for every repository; chmod 600 it", about.Mode().Perm())
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("reading the signing key: %w", err)
+		return nil, err
 	}
 	key, err := parsePEM(text)
 	if err != nil {

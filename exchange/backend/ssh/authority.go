@@ -4,35 +4,19 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	cryptossh "golang.org/x/crypto/ssh"
+
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 )
 
-const (
-	maxKeyFile = 64 << 10
-	minRSABits = 2048
-)
+const minRSABits = 2048
 
-// readAuthority reads a private key that signs certificates. A file that others can
-// read is refused, as ssh does.
+// readAuthority reads a private key that signs certificates.
 func readAuthority(path string) (cryptossh.Signer, error) {
-	file, err := os.Open(path)
+	text, err := reach.SigningKey(path, "every host")
 	if err != nil {
-		return nil, fmt.Errorf("opening the signing key: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	about, err := file.Stat() // of what was opened, whatever the name means by now
-	if err != nil {
-		return nil, fmt.Errorf("looking at the signing key: %w", err)
-	}
-	if about.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("its mode is %04o, so that others can read what signs for every host; chmod 600 it", about.Mode().Perm())
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("reading the signing key: %w", err)
+		return nil, err
 	}
 	return parseAuthority(text)
 }

@@ -3,7 +3,9 @@ package ssh_test
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -38,7 +40,8 @@ func BenchmarkIssue(b *testing.B) {
 }
 
 // BenchmarkRevoke is one revocation beside so many that are on the list already, with the
-// list served only and with it in a file, which is synced.
+// list served only and with it in a file, which is synced. The floor is that list, made
+// before, put into a file as durably by itself.
 func BenchmarkRevoke(b *testing.B) {
 	for _, n := range []int{0, 1000, 100_000} {
 		for _, filed := range []bool{false, true} {
@@ -60,7 +63,31 @@ func BenchmarkRevoke(b *testing.B) {
 				}
 			})
 		}
+		b.Run(fmt.Sprintf("beside=%d/floor", n), func(b *testing.B) {
+			_, ca := newSigner(b)
+			list := ssh.WriteKRL([]cryptossh.PublicKey{ca.PublicKey()}, someLeases(n+1), time.Now())
+			dir := b.TempDir()
+			for b.Loop() {
+				if err := putDurably(dir, list); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
+}
+
+// putDurably replaces dir/krl, and does nothing beside.
+func putDurably(dir string, list []byte) error {
+	next, err := os.Create(dir + "/krl.new")
+	if err != nil {
+		return err
+	}
+	folder, err := os.Open(dir)
+	if err != nil {
+		return errors.Join(err, next.Close())
+	}
+	_, err = next.Write(list)
+	return errors.Join(err, next.Sync(), next.Close(), os.Rename(dir+"/krl.new", dir+"/krl"), folder.Sync(), folder.Close())
 }
 
 // BenchmarkKRL is the making of a list of 100,000.

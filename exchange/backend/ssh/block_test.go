@@ -173,6 +173,17 @@ func TestCoversIsAnOrderAndNeverAllowsMore(t *testing.T) {
 	})
 }
 
+// Some hosts take a certificate without principals for every user.
+func TestAScopeThatNamesNobodyIsCoveredByNone(t *testing.T) {
+	scope, err := anything().Scope(node(t, "{principals: [deploy], hosts: [web1.example.com]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if scope.Covers(ssh.Nobody) || ssh.Nobody.Covers(ssh.Nobody) || ssh.Nobody.Covers(scope) {
+		t.Error("it is covered, or covers")
+	}
+}
+
 // Whatever a block holds: what is taken is a certificate that says nothing else, in
 // words that people can read.
 func FuzzBlock(f *testing.F) {

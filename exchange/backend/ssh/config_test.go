@@ -92,24 +92,29 @@ func TestConfigurationsThatCannotBeRightAreRefused(t *testing.T) {
 		spoil func(*testing.T, *ssh.Config)
 		says  string
 	}{
-		"no key":             {open, func(_ *testing.T, c *ssh.Config) { c.CA = nil }, "ssh-keygen -t ed25519"},
-		"no such key":        {open, func(_ *testing.T, c *ssh.Config) { c.CA = []string{c.CA[0] + "2"} }, "no such file"},
-		"readable by all":    {open, func(t *testing.T, c *ssh.Config) { mode(t, c.CA[0], 0o644) }, "chmod 600"},
-		"readable by group":  {open, func(t *testing.T, c *ssh.Config) { mode(t, c.CA[0], 0o640) }, "chmod 600"},
-		"the second, too":    {open, func(t *testing.T, c *ssh.Config) { c.CA = append(c.CA, signsWith(t, "").CA...) }, "no private key"},
-		"with a passphrase":  {asPEM(t, key, "correct horse"), nil, "passphrase"},
-		"no key in it":       {"-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n", nil, "no private key"},
-		"a public key":       {string(publicLine(mustSigner(t, key))), nil, "no private key"},
-		"a small RSA key":    {asPEM(t, small, ""), nil, "1024 bits"},
-		"a day and more":     {open, func(_ *testing.T, c *ssh.Config) { c.MaxTTL = 25 * time.Hour }, "max_ttl"},
-		"less than no time":  {open, func(_ *testing.T, c *ssh.Config) { c.MaxTTL = -1 }, "max_ttl"},
-		"a principal list":   {open, func(_ *testing.T, c *ssh.Config) { c.Principals = []string{"a,b"} }, "principals"},
-		"a host pattern":     {open, hostIs("*.example.com", "ssh-ed25519 AAAA"), "hosts"},
-		"a host without key": {open, func(_ *testing.T, c *ssh.Config) { c.Hosts["web2.example.com"] = nil }, "ssh-keyscan"},
-		"a key that is none": {open, hostIs("web2.example.com", "ssh-ed25519 AAAA"), "one line of a .pub file"},
-		"a key with options": {open, hostIs("web2.example.com", `command="x" `+string(publicLine(mustSigner(t, key)))), "one line of a .pub file"},
-		"two keys in one":    {open, hostIs("web2.example.com", strings.Repeat(string(publicLine(mustSigner(t, key))), 2)), "one line of a .pub file"},
-		"a host given twice": {open, func(_ *testing.T, c *ssh.Config) { c.Hosts["web1.example.com:22"] = c.Hosts["web1.example.com"] }, "given twice"},
+		"no key":              {open, func(_ *testing.T, c *ssh.Config) { c.CA = nil }, "ssh-keygen -t ed25519"},
+		"no such key":         {open, func(_ *testing.T, c *ssh.Config) { c.CA = []string{c.CA[0] + "2"} }, "no such file"},
+		"readable by all":     {open, func(t *testing.T, c *ssh.Config) { mode(t, c.CA[0], 0o644) }, "chmod 600"},
+		"readable by group":   {open, func(t *testing.T, c *ssh.Config) { mode(t, c.CA[0], 0o640) }, "chmod 600"},
+		"the second, too":     {open, func(t *testing.T, c *ssh.Config) { c.CA = append(c.CA, signsWith(t, "").CA...) }, "no private key"},
+		"with a passphrase":   {asPEM(t, key, "correct horse"), nil, "passphrase"},
+		"no key in it":        {"-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n", nil, "no private key"},
+		"a public key":        {string(publicLine(mustSigner(t, key))), nil, "no private key"},
+		"a small RSA key":     {asPEM(t, small, ""), nil, "1024 bits"},
+		"a day and more":      {open, func(_ *testing.T, c *ssh.Config) { c.MaxTTL = 25 * time.Hour }, "max_ttl"},
+		"less than no time":   {open, func(_ *testing.T, c *ssh.Config) { c.MaxTTL = -1 }, "max_ttl"},
+		"no principals":       {open, func(_ *testing.T, c *ssh.Config) { c.Principals = []string{} }, "principals: none is named"},
+		"principals not set":  {open, func(_ *testing.T, c *ssh.Config) { c.Principals = nil }, "principals: none is named"},
+		"no hosts":            {open, func(_ *testing.T, c *ssh.Config) { c.Hosts = map[string][]string{} }, "hosts: none is named"},
+		"hosts not set":       {open, func(_ *testing.T, c *ssh.Config) { c.Hosts = nil }, "hosts: none is named"},
+		"a key and much else": {open + strings.Repeat("#", 64<<10), nil, "more than 65536 bytes"},
+		"a principal list":    {open, func(_ *testing.T, c *ssh.Config) { c.Principals = []string{"a,b"} }, "principals"},
+		"a host pattern":      {open, hostIs("*.example.com", "ssh-ed25519 AAAA"), "hosts"},
+		"a host without key":  {open, func(_ *testing.T, c *ssh.Config) { c.Hosts["web2.example.com"] = nil }, "ssh-keyscan"},
+		"a key that is none":  {open, hostIs("web2.example.com", "ssh-ed25519 AAAA"), "one line of a .pub file"},
+		"a key with options":  {open, hostIs("web2.example.com", `command="x" `+string(publicLine(mustSigner(t, key)))), "one line of a .pub file"},
+		"two keys in one":     {open, hostIs("web2.example.com", strings.Repeat(string(publicLine(mustSigner(t, key))), 2)), "one line of a .pub file"},
+		"a host given twice":  {open, func(_ *testing.T, c *ssh.Config) { c.Hosts["web1.example.com:22"] = c.Hosts["web1.example.com"] }, "given twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := signsWith(t, c.key)
@@ -124,6 +129,47 @@ func TestConfigurationsThatCannotBeRightAreRefused(t *testing.T) {
 	}
 	if _, err := signsWith(t, open).Open(time.Now, nothingEnded); err != nil {
 		t.Errorf("the good one: %v", err)
+	}
+}
+
+// An empty list is not one that was left out: what it was read into limits nothing.
+func TestAnEmptyListInTheConfigurationIsNotEverybody(t *testing.T) {
+	const asRoot = "{principals: [root], hosts: [any.example.com]}"
+	for block, says := range map[string]string{
+		"{ca: [ca], principals: [], hosts: {}}":                              "principals: none",
+		"{ca: [], principals: [], hosts: {}}":                                "principals: none",
+		"{ca: [ca], principals: [], hosts: {web1.example.com: [KEY]}}":       "principals: none",
+		"{ca: [ca], principals: [deploy], hosts: {}}":                        "hosts: none",
+		"{ca: [ca], principals: [deploy], hosts: {web1.example.com: []}}":    "no key is given",
+		"{ca: [ca], hosts: {web1.example.com: [KEY]}}":                       `missing: "principals"`,
+		"{ca: [ca], principals: [deploy]}":                                   `missing: "hosts"`,
+		"{ca: [ca], principals: , hosts: {web1.example.com: [KEY]}}":         "no value is given",
+		"{ca: [ca], principals: [deploy], hosts: {web1.example.com: [KEY]}}": "",
+	} {
+		_, host := newSigner(t)
+		var c ssh.Config
+		err := node(t, strings.ReplaceAll(block, "KEY", strings.TrimSpace(string(publicLine(host))))).Decode(&c)
+		limits, refused := c.Limits()
+		if err == nil {
+			err = refused
+		}
+		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: it says %v; want …%s…", block, err, says)
+		}
+		if says != "" {
+			continue
+		}
+		if _, err := ssh.New(ssh.Options{Limits: limits}).Scope(node(t, asRoot)); err == nil {
+			t.Errorf("%s: a task logs in as root", block)
+		}
+	}
+	// No configuration at all limits nothing: so task files are checked anywhere.
+	limits, err := ssh.Config{}.Limits()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ssh.New(ssh.Options{Limits: limits}).Scope(node(t, asRoot)); err != nil {
+		t.Errorf("without a configuration: %v", err)
 	}
 }
 

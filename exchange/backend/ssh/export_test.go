@@ -4,14 +4,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/stepkey/stepkey/exchange/backend"
 )
 
-// Replace, WriteKRL and SerialOf are for tests.
+// Replace, TryLock, WriteKRL and SerialOf are for tests.
 var (
 	Replace  = replace
+	TryLock  = tryLock
 	WriteKRL = writeKRL
 	SerialOf = serialOf
 )
+
+// Nobody is the scope of a certificate without principals, which no task gets.
+var Nobody backend.Scope = &scope{hosts: []string{"web1.example.com"}}
 
 // ReadKRL is a strict reader of what the backend writes: anything half, or beside it, is
 // an error. It returns the serial numbers by their authority.

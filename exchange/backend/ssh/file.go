@@ -42,7 +42,7 @@ func (f *file) lock(ctx context.Context) (unlock func(), err error) {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("waiting for another process that writes the list of revoked certificates: %w", ctx.Err()), held.Close())
+			return nil, errors.Join(fmt.Errorf("another process keeps %s locked (fuser shows which), so the list of revoked certificates cannot be written: %w", path, ctx.Err()), held.Close())
 		}
 	}
 }

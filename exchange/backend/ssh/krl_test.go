@@ -1,6 +1,7 @@
 package ssh_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -175,21 +176,30 @@ func TestAWriterThatIsKilledLeavesAWholeList(t *testing.T) {
 		}
 		writer := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWriterThatIsKilled$") //nolint:gosec // this program again
 		writer.Env = append(os.Environ(), killedWriter+"="+path)
+		var said bytes.Buffer
+		writer.Stdout, writer.Stderr = &said, &said
 		if err := writer.Start(); err != nil {
 			t.Fatal(err)
 		}
+		ended := make(chan error, 1)
+		go func() { ended <- writer.Wait() }()
 		again := time.NewTicker(time.Duration(300+round*137) * time.Microsecond)
-		for n := 0; n < 20_000; n++ {
-			<-again.C
-			if now, err := os.Stat(path); err != nil || !os.SameFile(now, before) {
-				break
+		for replaced := false; !replaced; { // however long a process takes to start
+			select {
+			case <-again.C:
+				now, err := os.Stat(path)
+				replaced = err != nil || !os.SameFile(now, before)
+			case err := <-ended:
+				t.Fatalf("round %d: the writer ended by itself: %v\n%s", round, err, &said)
 			}
 		}
 		again.Stop()
 		if err := writer.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		_ = writer.Wait()
+		if err := <-ended; err == nil {
+			t.Errorf("round %d: the writer ended by itself\n%s", round, &said)
+		}
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -114,3 +114,71 @@ func TestTheScriptOfThePageTakesAListWholeOrNotAtAll(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// A signal at every moment of a deployment: what is live is one release, whole, and
+// nothing that never was live is left.
+func TestTheDeploymentOfThePageIsWholeWheneverItIsStopped(t *testing.T) {
+	needs.Programs(t, "sh", "tar", "gzip")
+	for name, c := range map[string]struct {
+		program, does string // what goes wrong, where one of the script's programs runs
+		live          string
+		fails         bool
+	}{
+		"nothing":                            {"mv", `"$real" "$@"`, "new", false},
+		"a TERM after the archive":           {"tar", `"$real" "$@"; kill -TERM $PPID`, "old", true},
+		"half an archive":                    {"tar", `head -c 60 | "$real" "$@"`, "old", true},
+		"a HUP before the switch":            {"mv", `kill -HUP $PPID; "$real" "$@"`, "new", false},
+		"a HUP after the switch":             {"mv", `"$real" "$@"; kill -HUP $PPID`, "new", false},
+		"a TERM after the switch":            {"mv", `"$real" "$@"; kill -TERM $PPID`, "new", false},
+		"a HUP to all, before the switch":    {"mv", `kill -HUP $PPID $$; exec "$real" "$@"`, "new", false},
+		"a switch that fails":                {"mv", `exit 1`, "old", true},
+		"a switch that is killed before it":  {"mv", `kill -KILL $$`, "old", true},
+		"a switch that is killed when it is": {"mv", `"$real" "$@"; kill -KILL $$`, "new", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			script := strings.Replace(page.Block(t, "sh", "#!/bin/sh\n# deploy-widget"), "/srv/widget", dir+"/top", 1)
+			write(t, dir+"/deploy-widget", script)
+			program, err := exec.LookPath(c.program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, folder := range []string{"/top/release.before", "/bin", "/src"} {
+				if err := os.MkdirAll(dir+folder, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(dir+"/bin/"+c.program, []byte("#!/bin/sh\nreal="+program+"\n"+c.does+"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir+"/top/release.before/widget", "old")
+			if err := os.Symlink(dir+"/top/release.before", dir+"/top/current"); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir+"/src/widget", "new")
+			if said, err := exec.CommandContext(t.Context(), "tar", "-czf", dir+"/archive", "-C", dir+"/src", "widget").CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, said)
+			}
+
+			archive, err := os.Open(dir + "/archive")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer archive.Close()
+			deploy := exec.CommandContext(t.Context(), "sh", dir+"/deploy-widget")
+			deploy.Env = append(os.Environ(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+			deploy.Stdin = archive
+			said, err := deploy.CombinedOutput()
+			if (err != nil) != c.fails {
+				t.Errorf("it ends with %v: %s", err, said)
+			}
+			if live, err := os.ReadFile(dir + "/top/current/widget"); err != nil || string(live) != c.live {
+				t.Errorf("live is %q, %v; want %s. It said: %s", live, err, c.live, said)
+			}
+			want := map[string]int{"old": 2, "new": 3}[c.live] // with current, and the release before
+			if left, err := filepath.Glob(dir + "/top/*"); err != nil || len(left) != want {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}

@@ -34,12 +34,18 @@ func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, _ secret.St
 	return nil
 }
 
+// refreshFor bounds one Refresh: who asks for it has no deadline, and a fault that is never
+// told is not mended.
+const refreshFor = 10 * time.Second
+
 // Refresh brings the file of the list up to date, since other replicas revoke, too, and
 // certificates die. It does nothing where there is no file.
 func (b *Backend) Refresh(ctx context.Context) error {
 	if b.press.file == nil {
 		return nil
 	}
+	ctx, done := context.WithTimeout(ctx, refreshFor)
+	defer done()
 	if _, err := b.press.fresh(ctx); err != nil {
 		return fmt.Errorf("bringing the list of revoked SSH certificates up to date: %w", err)
 	}
@@ -48,15 +54,21 @@ func (b *Backend) Refresh(ctx context.Context) error {
 
 // press makes editions of the list. Those who ask while one is being made share the
 // next: many revocations at once read the leases and write the file twice, not each.
+//
+// The file has a turn of its own. Another process may keep it locked, and who only wants
+// to know the list is not to wait for that.
 type press struct {
 	authorities []cryptossh.PublicKey
 	ended       Ended
-	file        *file // nil: none
 	now         func() time.Time
+	asked       atomic.Int64 // how many asked so far
 
-	asked atomic.Int64  // how many asked so far
-	turn  chan struct{} // of one: who holds it makes an edition
-	last  *edition      // guarded by turn
+	reading turn     // who has it reads the leases
+	last    *edition // guarded by reading
+
+	file   *file    // nil: none
+	filing turn     // who has it writes the file; taken before reading, where both are
+	filed  *edition // what is in the file; guarded by filing
 }
 
 // edition is one list and what is in it. Immutable.
@@ -66,7 +78,6 @@ type edition struct {
 	leases []backend.LeaseID // sorted
 	at     time.Time         // just before the leases were read
 	asked  int64             // who asked up to then may have it
-	filed  bool              // it is in the file, or there is none
 }
 
 func (e *edition) lists(lease backend.LeaseID) bool {
@@ -74,37 +85,81 @@ func (e *edition) lists(lease backend.LeaseID) bool {
 	return found
 }
 
+// turn is had by one at a time. Who waits for it may give up.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the list of revoked certificates: %w", ctx.Err())
+	}
+}
+
+func (t turn) give() { <-t }
+
 func newPress(authorities []cryptossh.PublicKey, ended Ended, path string, now func() time.Time) *press {
-	p := &press{authorities: authorities, ended: ended, now: now, turn: make(chan struct{}, 1)}
+	p := &press{authorities: authorities, ended: ended, now: now, reading: make(turn, 1), filing: make(turn, 1)}
 	if path != "" {
 		p.file = &file{path: path}
 	}
 	return p
 }
 
-// fresh is an edition of leases that were read after it was called. It is in the file.
+// fresh is an edition of leases that were read after it was called. It is in the file,
+// where there is one.
 func (p *press) fresh(ctx context.Context) (*edition, error) {
 	mine := p.asked.Add(1)
-	return p.edition(ctx, p.print, func(last *edition) bool { return last.filed && last.asked >= mine })
-}
-
-// recent is an edition that is at most so old. A file that cannot be written is not in
-// its way.
-func (p *press) recent(ctx context.Context, old time.Duration) (*edition, error) {
-	return p.edition(ctx, p.read, func(last *edition) bool { return p.now().Sub(last.at) < old })
-}
-
-func (p *press) edition(ctx context.Context, made func(context.Context) (*edition, error), good func(*edition) bool) (*edition, error) {
-	select {
-	case p.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the list of revoked certificates: %w", ctx.Err())
+	good := func(e *edition) bool { return e.asked >= mine }
+	if p.file == nil {
+		return p.edition(ctx, good)
 	}
-	defer func() { <-p.turn }()
+	if err := p.filing.take(ctx); err != nil {
+		return nil, err
+	}
+	defer p.filing.give()
+	if p.filed != nil && good(p.filed) {
+		return p.filed, nil
+	}
+	return p.print(ctx)
+}
+
+// recent is an edition that is at most so old. A file that cannot be written, or is locked,
+// is not in its way.
+func (p *press) recent(ctx context.Context, old time.Duration) (*edition, error) {
+	return p.edition(ctx, func(last *edition) bool { return p.now().Sub(last.at) < old })
+}
+
+// print makes an edition and puts it into the file. The leases are read while the file
+// is locked, so that no process puts an older list over a newer one.
+func (p *press) print(ctx context.Context) (*edition, error) {
+	unlock, err := p.file.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	made, err := p.edition(ctx, func(*edition) bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	if err := p.file.put(made); err != nil {
+		return nil, err
+	}
+	p.filed = made
+	return made, nil
+}
+
+// edition is the last one if that is good, or the next.
+func (p *press) edition(ctx context.Context, good func(*edition) bool) (*edition, error) {
+	if err := p.reading.take(ctx); err != nil {
+		return nil, err
+	}
+	defer p.reading.give()
 	if p.last != nil && good(p.last) {
 		return p.last, nil
 	}
-	next, err := made(ctx)
+	next, err := p.read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -112,33 +167,11 @@ func (p *press) edition(ctx context.Context, made func(context.Context) (*editio
 	return next, nil
 }
 
-// print makes an edition and puts it into the file. The leases are read while the file
-// is locked, so that no process puts an older list over a newer one.
-func (p *press) print(ctx context.Context) (*edition, error) {
-	if p.file == nil {
-		return p.read(ctx)
-	}
-	unlock, err := p.file.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	made, err := p.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.file.put(made); err != nil {
-		return nil, err
-	}
-	made.filed = true
-	return made, nil
-}
-
 func (p *press) read(ctx context.Context) (*edition, error) {
 	if p.ended == nil {
 		return nil, errors.New("nothing says which leases ended")
 	}
-	e := &edition{asked: p.asked.Load(), at: p.now(), filed: p.file == nil}
+	e := &edition{asked: p.asked.Load(), at: p.now()}
 	leases, err := p.ended(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading which leases ended: %w", err)

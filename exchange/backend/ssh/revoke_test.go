@@ -13,11 +13,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	cryptossh "golang.org/x/crypto/ssh"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/exchange/backend/ssh"
 	"github.com/stepkey/stepkey/internal/secret"
 )
@@ -329,4 +331,70 @@ func TestAskingForTheListIsCheapAndAFaultIsNoList(t *testing.T) {
 	if answer.Code != http.StatusServiceUnavailable || strings.Contains(string(said), "postgres") {
 		t.Errorf("without the store: %d %s", answer.Code, said)
 	}
+}
+
+// Another process may hold the file's lock for ever, stopped or stuck. Then no lease is
+// said to be revoked, and somebody hears of it; but hosts go on to fetch the list.
+func TestAHeldLockStopsTheFileAndNotTheServedList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := sit(t)
+		held, err := os.OpenFile(d.krl+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if taken, err := ssh.TryLock(held); !taken || err != nil {
+			t.Fatal(taken, err)
+		}
+		began, over := time.Now(), make(chan error, 2)
+		ctx, done := context.WithTimeout(t.Context(), time.Hour)
+		defer done()
+		go func() { over <- d.Refresh(ctx) }()
+		synctest.Wait() // it waits for the lock
+		lease := newLease()
+		d.ledger.end(lease)
+		asker, leave := context.WithTimeout(t.Context(), 15*time.Second)
+		defer leave()
+		go func() { over <- d.Revoke(asker, lease, secret.String{}) }()
+		synctest.Wait()
+
+		for range 3 {
+			w := httptest.NewRecorder()
+			d.Handlers()["GET /ssh/krl"].ServeHTTP(w, httptest.NewRequestWithContext(asker, http.MethodGet, "/ssh/krl", nil))
+			if w.Code != http.StatusOK || !slices.Equal(d.listed(w.Body.Bytes()), serials(lease)) {
+				t.Fatalf("%s later, served: %d %q", time.Since(began), w.Code, w.Body)
+			}
+			d.wait(time.Minute)
+		}
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("who fetched the list waited %s", waited)
+		}
+		for range 2 {
+			if err := <-over; !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), d.krl+".lock locked") {
+				t.Errorf("while the lock is held: %v", err)
+			}
+		}
+		if waited := time.Since(began); waited > time.Minute {
+			t.Errorf("it waited %s for the lock", waited)
+		}
+
+		if err := held.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Revoke(t.Context(), lease, secret.String{}); err != nil || !slices.Equal(d.inFile(), serials(lease)) {
+			t.Errorf("after that: %v", err)
+		}
+	})
+}
+
+// A store that hangs holds up a host only as long as the host's answer may take.
+func TestAStoreThatHangsIsAnAnswerWithoutAList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := ssh.New(ssh.Options{Ended: func(ctx context.Context) ([]backend.LeaseID, error) {
+			return nil, reach.Pause(ctx, time.Hour)
+		}})
+		began := time.Now()
+		if answer := get(t, b.Handlers()["GET /ssh/krl"]); answer.Code != http.StatusServiceUnavailable || time.Since(began) > time.Minute {
+			t.Errorf("after %s it answers %d", time.Since(began), answer.Code)
+		}
+	})
 }

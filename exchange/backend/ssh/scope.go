@@ -23,18 +23,17 @@ type scope struct {
 func extensionNames() []string { return slices.Sorted(maps.Keys(extensions)) }
 
 // Covers: no principal, host or extension more; the same command where there is one; and
-// no address that this one does not name.
+// no address that this one does not name. A certificate that names nobody is not one for
+// nobody, since some hosts take it for every user: nothing covers that.
 func (s *scope) Covers(other backend.Scope) bool {
 	o, ours := other.(*scope)
 	if !ours || s == nil || o == nil {
 		return false
 	}
-	return within(o.principals, s.principals) && within(o.hosts, s.hosts) && within(o.extensions, s.extensions) &&
+	return len(o.principals) > 0 && within(o.principals, s.principals) && within(o.hosts, s.hosts) && within(o.extensions, s.extensions) &&
 		(s.command == "" || s.command == o.command) && s.coversSources(o)
 }
 
-// within: a certificate that names nobody is not one for nobody, so no such list is
-// covered.
 func within(some, of []string) bool {
 	for _, one := range some {
 		if !slices.Contains(of, one) {

@@ -2,12 +2,17 @@ package ssh
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"time"
 )
 
 // servedFor bounds how often asking for the list, which anybody may, reads the leases.
 const servedFor = time.Second
+
+// serveWithin is how long who asks waits for the leases to be read. No list keeps a host
+// with the one it has, as no answer does; but this says so.
+const serveWithin = 10 * time.Second
 
 // Handlers are what this backend answers on the exchange's public listener: the list, for
 // hosts to fetch.
@@ -16,7 +21,9 @@ func (b *Backend) Handlers() map[string]http.Handler {
 }
 
 func (b *Backend) serveKRL(w http.ResponseWriter, r *http.Request) {
-	e, err := b.press.recent(r.Context(), servedFor)
+	ctx, done := context.WithTimeout(r.Context(), serveWithin)
+	defer done()
+	e, err := b.press.recent(ctx, servedFor)
 	if err != nil {
 		// Not why: whoever asks is nobody in particular. The same fault is logged where
 		// leases are ended and where the file is brought up to date.

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"time"
 
@@ -60,20 +61,27 @@ func (c Config) Open(now func() time.Time, ended Ended) (*Backend, error) {
 	return New(o), nil
 }
 
-// Limits checks what the configuration says of tasks. It reads no file.
+// Limits checks what the configuration says of tasks. It reads no file. Where there is no
+// configuration, nothing is limited; in one, an empty list is refused: it reads as nobody,
+// and a list that is left nil would mean everybody.
 func (c Config) Limits() (Limits, error) {
-	l := Limits{MaxTTL: c.MaxTTL}
-	if c.MaxTTL < 0 || c.MaxTTL > maxLife {
+	if reflect.ValueOf(c).IsZero() {
+		return Limits{}, nil
+	}
+	l := Limits{Principals: []string{}, Hosts: map[string]string{}, MaxTTL: c.MaxTTL}
+	switch {
+	case c.MaxTTL < 0 || c.MaxTTL > maxLife:
 		return l, fmt.Errorf("max_ttl is %s; a certificate lives a day at most", c.MaxTTL)
+	case len(c.Principals) == 0:
+		return l, errors.New("principals: none is named, so that no task could log in; name those that tasks may have, as [deploy]")
+	case len(c.Hosts) == 0:
+		return l, errors.New("hosts: none is named, so that no task could log in anywhere; name those that tasks may have, with their keys, as web1.example.com: [ssh-ed25519 AAAA…]")
 	}
 	for _, principal := range c.Principals {
 		if !validPrincipal.MatchString(principal) {
 			return l, fmt.Errorf("principals: %s is none: %s", yamlfile.Quote(principal), principalForm)
 		}
 		l.Principals = append(l.Principals, principal)
-	}
-	if len(c.Hosts) > 0 {
-		l.Hosts = map[string]string{}
 	}
 	for name, keys := range c.Hosts {
 		host, ok := parseHost(name)
