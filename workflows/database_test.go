@@ -2,13 +2,22 @@ package workflows_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +31,7 @@ type database struct {
 	*pgserver.Server
 	address, port string
 	password      string // of the exchange's account
+	authority     string // PEM, of a server that lets in over TLS alone
 }
 
 // records are what is in app before anybody has a task: orders are the tasks', and
@@ -135,8 +145,63 @@ func (d *database) want(t *testing.T, question, want string) {
 	}
 }
 
+// overTLS gives the server a certificate for its address, and has it let in over TLS alone.
+func (d *database) overTLS(t *testing.T) {
+	t.Helper()
+	certificate, key := certified(t, d.address)
+	d.authority = string(certificate)
+	rules := "host all admin samenet trust\nhostssl all all samenet scram-sha-256\n"
+	for name, content := range map[string][]byte{"server.crt": certificate, "server.key": key, "pg_hba.conf": []byte(rules)} {
+		d.keep(t, name, content)
+	}
+	d.do(t, "ALTER SYSTEM SET ssl = on")
+	d.do(t, "SELECT pg_reload_conf()")
+	if err := d.becomes(t.Context(), "SHOW ssl", "on"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keep writes a file of the server's own, who refuses a key that others may read.
+func (d *database) keep(t *testing.T, name string, content []byte) {
+	t.Helper()
+	path := filepath.Join(d.DataDir(), name)
+	write(t, path, content)
+	info, err := os.Stat(d.DataDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := os.Chown(path, int(owner.Uid), int(owner.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// certified makes a certificate for an address, which signed itself, and its key, PEM.
+func certified(t *testing.T, address string) (certificate, key []byte) {
+	t.Helper()
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: address}, IPAddresses: []net.IP{net.ParseIP(address)}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	public, err1 := x509.CreateCertificate(rand.Reader, template, template, own.Public(), own)
+	private, err2 := x509.MarshalPKCS8PrivateKey(own)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: public}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
+}
+
 // configured is what the exchange's configuration says of it.
 func (d *database) configured(roles string) string {
-	return fmt.Sprintf("  postgres: {host: %s, port: %s, sslmode: disable, user: stepkey, password_file: postgres.password, databases: [app], roles: [%s], owner: migrator}\n",
-		d.address, d.port, roles)
+	tls := "sslmode: disable"
+	if d.authority != "" {
+		tls = "root_certificate: postgres.crt"
+	}
+	return fmt.Sprintf("  postgres: {host: %s, port: %s, %s, user: stepkey, password_file: postgres.password, databases: [app], roles: [%s], owner: migrator}\n",
+		d.address, d.port, tls, roles)
 }

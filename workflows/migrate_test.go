@@ -3,6 +3,7 @@ package workflows_test
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,17 +12,23 @@ import (
 )
 
 // migrating is a story of a job that migrates the database app, whose tables are the
-// role migrator's.
-func migrating(t *testing.T, ttl string, story func(t *testing.T, w *world)) {
+// role migrator's. The server lets in over TLS alone, and sslmode is left out, as on the page.
+func migrating(t *testing.T, story func(t *testing.T, w *world)) {
 	t.Helper()
 	s := setting{beside: func(t *testing.T, w *world) (string, map[string]string, map[string]string) {
 		w.db = startDatabase(t, w.address)
+		w.db.overTLS(t)
 		w.db.as(t, "app", "ALTER TABLE orders OWNER TO migrator")
-		task := replace(t, read(t, filepath.Join("testdata", "migrate-records.yaml")), "ttl: 10m", "ttl: "+ttl)
-		return w.db.configured("migrator"), map[string]string{"migrate-records.yaml": task}, map[string]string{"postgres.password": w.db.password}
+		task := read(t, filepath.Join("testdata", "migrate-records.yaml"))
+		write(t, filepath.Join(w.runner.Workspace, authority), []byte(w.db.authority))
+		files := map[string]string{"postgres.password": w.db.password, "postgres.crt": w.db.authority}
+		return w.db.configured("migrator"), map[string]string{"migrate-records.yaml": task}, files
 	}}
 	onTheMachine(t, s, story)
 }
+
+// authority is where the repository has the certificate of who signed the database's.
+const authority = "certificates/database.crt"
 
 // migration is a run of migrate.yml for a migration that the repository has.
 func (w *world) migration(t *testing.T, name, statements string) runnersim.Job {
@@ -32,6 +39,7 @@ func (w *world) migration(t *testing.T, name, statements string) runnersim.Job {
 	}
 	job := w.job(spec, read(t, "migrate.yml"))
 	job.Inputs = map[string]string{"migration": name}
+	job.Vars["PGSSLROOTCERT"] = authority
 	return job
 }
 
@@ -64,7 +72,7 @@ const (
 
 func TestAMigrationMovesRecordsAndItsLoginIsGone(t *testing.T) {
 	t.Parallel()
-	migrating(t, "10m", func(t *testing.T, w *world) {
+	migrating(t, func(t *testing.T, w *world) {
 		canary := filepath.Join(t.TempDir(), "canary")
 		w.runner.Host["CANARY"] = canary
 		job := w.migration(t, "move-done", moves+eavesdrops+leaves)
@@ -117,7 +125,7 @@ func (w *world) wantSeenByPsqlAlone(t *testing.T, r *runnersim.Result, password 
 // PostgreSQL refuses what the task does not grant, and then nothing has happened.
 func TestAMigrationDoesNoMoreThanItsTask(t *testing.T) {
 	t.Parallel()
-	migrating(t, "10m", func(t *testing.T, w *world) {
+	migrating(t, func(t *testing.T, w *world) {
 		for name, step := range map[string]struct{ does, told string }{
 			"another-table":    {"SELECT amount FROM salaries;", "permission denied for table salaries"},
 			"a-login":          {"CREATE ROLE backdoor LOGIN;", "permission denied to create role"},
@@ -132,10 +140,39 @@ func TestAMigrationDoesNoMoreThanItsTask(t *testing.T) {
 			}
 			w.wantUnmoved(t)
 		}
-		r := w.run(t, w.migration(t, "../../elsewhere", moves))
-		if r.Conclusion != runnersim.Failure || len(w.exchange.audit(t)) != 5*4 {
-			t.Errorf("a migration outside of the repository: the job is %s, and the audit log has %d entries", r.Conclusion, len(w.exchange.audit(t)))
+	})
+}
+
+// Whoever is refused is told why, and no login was made.
+func TestAMigrationIsOneOfTheRepositorysByItsName(t *testing.T) {
+	t.Parallel()
+	migrating(t, func(t *testing.T, w *world) {
+		for _, name := range []string{"../../elsewhere", "v1.2", "001_add.sql", "a b", "a\n::warning::b", ""} {
+			job := w.migration(t, "is-there", moves)
+			job.Inputs["migration"] = name
+			r := w.run(t, job)
+			if r.Conclusion != runnersim.Failure {
+				t.Errorf("%q: the job is %s", name, r.Conclusion)
+			}
+			wantError(t, step(t, r, "Migrate", runnersim.Main), []string{"The input migration is refused", "want letters, digits, _ and -"})
 		}
+		w.wantUnmoved(t)
+		w.wantAudit(t)
+	})
+}
+
+// The server's certificate is held against an authority that it is not of.
+func TestAMigrationGoesToNoOtherServer(t *testing.T) {
+	t.Parallel()
+	migrating(t, func(t *testing.T, w *world) {
+		stranger, _ := certified(t, w.address)
+		write(t, filepath.Join(w.runner.Workspace, authority), stranger)
+		r := w.run(t, w.migration(t, "move-done", moves))
+		if r.Conclusion != runnersim.Failure || !strings.Contains(r.Log, "certificate verify failed") {
+			t.Errorf("the job is %s, and psql did not say that the certificate is another's", r.Conclusion)
+		}
+		w.wantUnmoved(t)
+		w.wantAudit(t, "pending", "active", "revoking", "revoked")
 	})
 }
 
@@ -166,7 +203,7 @@ func (w *world) middle(t *testing.T) <-chan struct{} {
 
 func TestAMigrationThatIsCancelledHasNotHappened(t *testing.T) {
 	t.Parallel()
-	migrating(t, "10m", func(t *testing.T, w *world) {
+	migrating(t, func(t *testing.T, w *world) {
 		job := w.migration(t, "sleep", sleeps)
 		job.Cancel = w.middle(t)
 		if r := w.run(t, job); r.Conclusion != runnersim.Cancelled {
@@ -178,18 +215,30 @@ func TestAMigrationThatIsCancelledHasNotHappened(t *testing.T) {
 }
 
 // A server does not notice that a client's machine is gone while a statement runs: the
-// transaction goes on and keeps its locks. The lease's end ends it.
-func TestAMigrationWhoseRunnerDiesIsRolledBackAtItsDeadline(t *testing.T) {
+// transaction goes on and keeps its locks. The lease's end ends it. Here an operator's is the
+// end, since a slow machine may not get as far before a deadline that others can wait for.
+func TestAMigrationWhoseRunnerDiesIsRolledBackWithItsLease(t *testing.T) {
 	t.Parallel()
-	migrating(t, "15s", func(t *testing.T, w *world) {
+	migrating(t, func(t *testing.T, w *world) {
 		job := w.migration(t, "sleep", sleeps)
 		job.Die = w.middle(t)
 		if r := w.run(t, job); r.Conclusion != runnersim.Lost {
 			t.Errorf("the job is %s", r.Conclusion)
 		}
 		w.db.want(t, sleeping, "1")
-		w.exchange.said(t, `"msg":"ending"`, `"why":"its time was over"`, `"state":"revoked"`)
+		w.exchange.revoke(t, "migrate-records")
 		w.wantUnmoved(t)
-		w.wantAudit(t, "pending", "active", "revoking", "revoked")
+		log := w.wantAudit(t, "pending", "active", "revoking", "revoked")
+		if reason := log[2].Reason; !strings.Contains(reason, "an operator") {
+			t.Errorf("it was ended because %q", reason)
+		}
 	})
+}
+
+// revoke is what an operator ends a task's leases with, beside the exchange that runs.
+func (x *exchange) revoke(t *testing.T, task string) {
+	t.Helper()
+	tell := append(slices.Clone(x.tell), "--task", task)
+	tell[slices.Index(tell, "audit")] = "revoke"
+	command(t, tell[0], tell[1:]...)
 }

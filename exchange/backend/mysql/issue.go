@@ -73,10 +73,13 @@ func (b *Backend) credential(database, user string, password secret.String) back
 		"username": secret.New(user), "password": password, "host": secret.New(b.client.Host), "port": secret.New(port),
 		"database": secret.New(database), "ssl_mode": secret.New(b.client.SSLMode), "url": secret.New(where.String()),
 	}
-	return backend.Issued{Values: values, Env: map[string]string{
-		"MYSQL_HOST": "host", "MYSQL_TCP_PORT": "port", "MYSQL_USER": "username", "MYSQL_PWD": "password",
-		"MYSQL_DATABASE": "database", "DATABASE_URL": "url",
-	}}
+	return backend.Issued{
+		Values: values, Public: []string{"username", "host", "port", "database", "ssl_mode"},
+		Env: map[string]string{
+			"MYSQL_HOST": "host", "MYSQL_TCP_PORT": "port", "MYSQL_USER": "username", "MYSQL_PWD": "password",
+			"MYSQL_DATABASE": "database", "DATABASE_URL": "url",
+		},
+	}
 }
 
 // creation is what a user is made of.

@@ -213,7 +213,8 @@ func (b *Backend) Close() {
 
 // Terms: only Revoke ends a lease's credential. Nothing on these servers ends a user or a
 // session at a time: PASSWORD EXPIRE counts days, and whoever is let in with a password that
-// is over may give itself a new one.
+// is over may give itself a new one. Nothing is said to remain: a transaction that a lease
+// prepared is a write of its and no credential, and next to no lease has one.
 func (*Backend) Terms(backend.Order) backend.Terms {
 	return backend.Terms{DiesAt: backend.Never, Revocable: true}
 }

@@ -184,6 +184,25 @@ func TestEventsThatKeepRunningDoNotOutliveTheirLease(t *testing.T) {
 	}
 }
 
+// The page says so: nothing on the server tells whose a prepared transaction is, and anybody may
+// finish it.
+func TestATransactionPreparedByALeaseIsAnybodysToFinish(t *testing.T) {
+	s := stage(t, choice{})
+	for finish, want := range map[string]int{"XA COMMIT": 1, "XA ROLLBACK": 0} {
+		id, made := s.issue(asMigrator)
+		s.must(s.login(made), "XA START 'held'", "INSERT INTO orders (item) VALUES ('"+finish+"')", "XA END 'held'", "XA PREPARE 'held'")
+		s.end(id)
+		s.gone(id)
+		later, another := s.issue("{database: app, grants: [" + customer + "]}") // which may do nothing with orders
+		s.eventually("the server has noticed the end", "SELECT COUNT(*) = 0 FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id <> 0")
+		s.must(s.login(another), finish+" 'held'")
+		if n := s.number("SELECT COUNT(*) FROM app.orders WHERE item = '" + finish + "'"); n != want {
+			t.Errorf("%s: of what the first lease wrote there is %d, want %d", finish, n, want)
+		}
+		s.end(later)
+	}
+}
+
 func TestASessionOfAUserWhoWasDroppedByHandIsNotOverlooked(t *testing.T) {
 	s := stage(t, choice{})
 	id, made := s.issue(asMigrator)

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,7 +54,7 @@ type server struct {
 	about *about // nil until its account was found good
 }
 
-var hostForm = regexp.MustCompile(`\A[0-9A-Za-z][0-9A-Za-z.:%_-]{0,252}\z`)
+var hostForm = regexp.MustCompile(`\A[0-9A-Za-z:][0-9A-Za-z.:%_-]{0,252}\z`)
 
 const (
 	disabled       = "disabled"
@@ -63,14 +65,24 @@ const (
 
 func checkAddress(host string, port int, mode string) error {
 	switch {
-	case !hostForm.MatchString(host):
-		return fmt.Errorf("host: want a name or an address, as db.example.com; found %s", yamlfile.Quote(host))
+	case !isHost(host):
+		return fmt.Errorf("host: want a name or an address, as db.example.com, with its port as port; found %s", yamlfile.Quote(host))
 	case port < 1 || port > 65535:
 		return fmt.Errorf("port: want 1 to 65535; found %d", port)
 	case !slices.Contains([]string{disabled, required, verifyCA, verifyIdentity}, mode):
 		return fmt.Errorf("ssl_mode: want verify-identity, verify-ca, required or disabled; found %s", yamlfile.Quote(mode))
 	}
 	return nil
+}
+
+// isHost takes : and % in addresses alone: a name with its port would be looked up as one name, and
+// only when the first lease is made.
+func isHost(host string) bool {
+	if !hostForm.MatchString(host) {
+		return false
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil || !strings.ContainsAny(host, ":%")
 }
 
 func newServer(at Server) (*server, error) {

@@ -38,7 +38,11 @@ var setting = sync.OnceValues(func() (*place, error) { return setUp(context.Back
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if p, err := setting(); err == nil {
+	for _, started := range []func() (*place, error){setting, durable} {
+		p, err := started()
+		if err != nil {
+			continue
+		}
 		if err := p.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, "stopping MariaDB:", err)
 			code = 1
