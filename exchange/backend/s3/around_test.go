@@ -88,20 +88,25 @@ func TestNothingLeadsOutOfThePrefix(t *testing.T) {
 func TestASessionCannotMakeItselfAKeyThatOutlivesIt(t *testing.T) {
 	s := startStore(t)
 	_, values := s.issue(task)
-	root := map[string]secret.String{
-		"endpoint": values["endpoint"], "region": values["region"], "access_key_id": secret.New(s.User), "secret_access_key": secret.New(s.Password),
-	}
-	const add = "/minio/admin/v3/add-service-account"
-	if _, err := do(t.Context(), root, http.MethodPut, add, sealedFor(t, root)); err != nil {
+	root := s.keys(s.User, s.Password)
+	const add, lasting = "/minio/admin/v3/add-service-account", `{"name":"mine"}`
+	if _, err := do(t.Context(), root, http.MethodPut, add, sealedFor(t, root, lasting)); err != nil {
 		t.Fatalf("the account itself: %v", err)
 	}
-	_, err := do(t.Context(), values, http.MethodPut, add, sealedFor(t, values))
+	_, err := do(t.Context(), values, http.MethodPut, add, sealedFor(t, values, lasting))
 	isRefused(t, err, "a lasting key", "AccessDenied")
 }
 
-// sealedFor is an order for an access key as MinIO's administration takes one: encrypted with
-// the secret key of whoever asks.
-func sealedFor(t *testing.T, values map[string]secret.String) string {
+// keys are an account's own, as values.
+func (s *store) keys(name, key string) map[string]secret.String {
+	return map[string]secret.String{
+		"endpoint": secret.New(s.URL), "region": secret.New("us-east-1"), "access_key_id": secret.New(name), "secret_access_key": secret.New(key),
+	}
+}
+
+// sealedFor is what is ordered of MinIO's administration, as it takes that: encrypted with the
+// secret key of whoever asks.
+func sealedFor(t testing.TB, values map[string]secret.String, ordered string) string {
 	t.Helper()
 	salt, nonce := make([]byte, 32), make([]byte, 12)
 	for _, random := range [][]byte{salt, nonce[:8]} {
@@ -124,7 +129,7 @@ func sealedFor(t *testing.T, values map[string]secret.String) string {
 	last := seal.Seal([]byte{0x80}, nonce, nil, nil) // says that the only piece is the last one
 	text := append(append(salt, 2), nonce[:8]...)
 	nonce[8] = 1
-	return string(seal.Seal(text, nonce, []byte(`{"name":"mine"}`), last))
+	return string(seal.Seal(text, nonce, []byte(ordered), last))
 }
 
 // Whoever holds a session may end the others of the same account. It takes from them, and
@@ -198,7 +203,7 @@ func fetched(t *testing.T, address string) int {
 // do no more than the page's policy, whatever the task says.
 func TestAnOrdinaryAccountIsEnough(t *testing.T) {
 	s := startStore(t)
-	s.account("stepkey", "the-exchanges-own-key", page.Blocks(t, "json")[0])
+	s.account("stepkey", "the-exchanges-own-key", page.Block(t, "json", forMinIO))
 	b := s.as(s.URL, "stepkey", "the-exchanges-own-key")
 	o := order(t, b, "{bucket: backups, prefix: widget/, actions: [read, write, list, delete]}")
 	issued, err := b.Issue(t.Context(), o)

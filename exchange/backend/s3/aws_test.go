@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,8 +28,12 @@ import (
 // refused.
 type sts struct {
 	backend *s3.Backend
+	url     string
 	last    url.Values
-	answer  func(w http.ResponseWriter) bool // instead of a session, when it returns true
+
+	role         string                           // the only one there is
+	trustsSource bool                             // it lets a session have a source identity
+	answer       func(w http.ResponseWriter) bool // instead of a session, when it returns true
 }
 
 const (
@@ -39,13 +44,21 @@ const (
 
 func newSTS(t testing.TB) *sts {
 	t.Helper()
-	s := &sts{}
+	return newSTSOf(t, s3.Options{Kind: "aws", Role: stsRole})
+}
+
+// newSTSOf has the role of the options, and a backend that knows where it is.
+func newSTSOf(t testing.TB, o s3.Options) *sts {
+	t.Helper()
+	s := &sts{role: o.Role}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	s.backend = s3.New(s3.Options{
-		Limits: s3.Limits{Buckets: []string{"backups"}, Expires: true}, Kind: "aws", Endpoint: server.URL, Region: "eu-central-1",
-		AccessKey: stsAccess, Role: stsRole, SecretKey: func() (secret.String, error) { return secret.New(stsSecret), nil },
-	})
+	s.url = server.URL
+	o.Limits, o.Endpoint, o.Region, o.AccessKey = s3.Limits{Buckets: []string{"backups"}, Expires: true}, server.URL, "eu-central-1", stsAccess
+	if o.SecretKey == nil {
+		o.SecretKey = func() (secret.String, error) { return secret.New(stsSecret), nil }
+	}
+	s.backend = s3.New(o)
 	return s
 }
 
@@ -62,7 +75,11 @@ func (s *sts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.answer != nil && s.answer(w) {
 		return
 	}
-	if why := refuses(r.PostForm); why != "" {
+	if r.PostForm.Has("SourceIdentity") && !s.trustsSource {
+		fail(w, http.StatusForbidden, "AccessDenied", "User is not authorized to perform: sts:SetSourceIdentity")
+		return
+	}
+	if why := s.refuses(r.PostForm); why != "" {
 		fail(w, http.StatusBadRequest, "ValidationError", why)
 		return
 	}
@@ -83,8 +100,15 @@ func fail(w http.ResponseWriter, status int, code, message string) {
 // unsigned says what is wrong with a request's signature.
 func unsigned(r *http.Request) string {
 	at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
-	if err != nil || time.Since(at).Abs() > 15*time.Minute {
-		return "the date is wrong"
+	const most, form = 15 * time.Minute, "20060102T150405Z"
+	now := time.Now().UTC()
+	switch {
+	case err != nil:
+		return "there is no date"
+	case now.Sub(at) > most: // its words are those of the real one
+		return fmt.Sprintf("Signature expired: %s is now earlier than %s (%s - 15 min.)", at.Format(form), now.Add(-most).Format(form), now.Format(form))
+	case at.Sub(now) > most:
+		return fmt.Sprintf("Signature not yet current: %s is still later than %s (%s + 15 min.)", at.Format(form), now.Add(most).Format(form), now.Format(form))
 	}
 	again := r.Clone(r.Context())
 	for name := range again.Header { // what is signed again is what was signed
@@ -104,9 +128,9 @@ func unsigned(r *http.Request) string {
 }
 
 // refuses says what is wrong with a form.
-func refuses(form url.Values) string {
+func (s *sts) refuses(form url.Values) string {
 	for field, values := range form {
-		if !slices.Contains([]string{"Action", "Version", "RoleArn", "RoleSessionName", "DurationSeconds", "Policy"}, field) || len(values) != 1 {
+		if !slices.Contains([]string{"Action", "Version", "RoleArn", "RoleSessionName", "DurationSeconds", "Policy", "SourceIdentity"}, field) || len(values) != 1 {
 			return "unknown field " + field
 		}
 	}
@@ -114,10 +138,12 @@ func refuses(form url.Values) string {
 	switch {
 	case form.Get("Action") != "AssumeRole" || form.Get("Version") != "2011-06-15":
 		return "no such action"
-	case form.Get("RoleArn") != stsRole:
+	case form.Get("RoleArn") != s.role:
 		return "no such role"
 	case len(form.Get("RoleSessionName")) < 2 || len(form.Get("RoleSessionName")) > 64:
 		return "the session's name has another length"
+	case form.Has("SourceIdentity") && !regexp.MustCompile(`\A[\w+=,.@-]{2,64}\z`).MatchString(form.Get("SourceIdentity")):
+		return "the source identity has another form"
 	case err != nil || seconds < 900 || seconds > 43200:
 		return "1 validation error detected: Value at 'durationSeconds' is out of range"
 	case len(form.Get("Policy")) > 2048 || !json.Valid([]byte(form.Get("Policy"))):
@@ -174,6 +200,9 @@ func TestAnswersOfSTSAreTakenForWhatTheyAre(t *testing.T) {
 		}, "the role's longest session", kind{notCreated: true}},
 		"too many requests": {func(w http.ResponseWriter) { fail(w, 400, "Throttling", "Rate exceeded") }, "Rate exceeded", kind{true, true}},
 		"the clock":         {func(w http.ResponseWriter) { fail(w, 403, "RequestTimeTooSkewed", "") }, "NTP", kind{notCreated: true}},
+		"the clock of STS": {func(w http.ResponseWriter) {
+			fail(w, 403, "SignatureDoesNotMatch", "Signature not yet current: 20260101T120000Z is still later than 20260101T110000Z")
+		}, "NTP", kind{notCreated: true}},
 		"a fault of its own": {func(w http.ResponseWriter) { fail(w, 500, "InternalFailure", "later") },
 			"may have been made", kind{unavailable: true}},
 		"a redirect":   {func(w http.ResponseWriter) { w.Header().Set("Location", "http://127.0.0.1:1/"); w.WriteHeader(307) }, "another one is to be asked", kind{notCreated: true}},

@@ -119,13 +119,18 @@ func (r *reader) prefix() string {
 
 // listed: MinIO reads a prefix from a request's header, too, and holds that one against the
 // policy while it lists by another. So whoever may list below one prefix sees every name.
+// Of a server that nobody tried, the same is believed.
 func (r *reader) listed(node backend.Block, s *scope) bool {
 	if r.limits.Listed == nil || !slices.Contains(s.actions, "list") {
 		return false
 	}
 	if !slices.Contains(r.limits.Listed, s.bucket) {
-		r.Refuse(node.Get("actions"), "with list, MinIO shows the names of all objects in the bucket, below whatever prefix; "+
-			"leave list out, or let the configuration name the bucket under listed if every task may see them")
+		shows := "MinIO shows"
+		if s.expires {
+			shows = "a server of kind sts may show"
+		}
+		r.Refuse(node.Get("actions"), "with list, %s the names of all objects in the bucket, below whatever prefix; "+
+			"leave list out, or let the configuration name the bucket under listed if every task may see them", shows)
 	}
 	return true
 }

@@ -93,7 +93,12 @@ func TestConfigurationsAreRefusedWithTheKey(t *testing.T) {
 		"role: MinIO has none":              func(c *s3.Config) { c.Role = stsRole },
 		"access_key:":                       func(c *s3.Config) { c.AccessKey = "a b" },
 		"region: say which":                 func(c *s3.Config) { c.Kind, c.Role = "aws", stsRole },
-		"region: \"x/y\" is none":           func(c *s3.Config) { c.Kind, c.Role, c.Region = "aws", stsRole, "x/y" },
+		"region: \"x/y\" is none of AWS":    func(c *s3.Config) { c.Kind, c.Role, c.Region = "aws", stsRole, "x/y" },
+		"region: \"a/b\" is none; want up":  func(c *s3.Config) { c.Region = "a/b" },
+		"endpoint: say where the server is": func(c *s3.Config) { c.Kind, c.Role, c.Endpoint = "sts", stsRole, "" },
+		`role: "" is none`:                  func(c *s3.Config) { c.Kind = "sts" },
+		"nodes: STS has none":               func(c *s3.Config) { c.Kind, c.Role, c.Nodes = "sts", stsRole, []string{"https://a.example"} },
+		"source_identity: only AWS":         func(c *s3.Config) { c.SourceIdentity = true },
 		`role: "admin" is none`:             func(c *s3.Config) { c.Kind, c.Role, c.Region = "aws", "admin", "eu-central-1" },
 		"nodes: \"http://a.example\": want": func(c *s3.Config) { c.Nodes = []string{"http://a.example"} },
 		"nodes: AWS has none": func(c *s3.Config) {

@@ -61,10 +61,21 @@ func (f *failed) Error() string {
 	return words
 }
 
-// hint: MinIO's STS refuses a key with AccessDenied, and only its words tell which way.
+// noSuchKey are MinIO's words of a key that it does not have.
+const noSuchKey = "does not exist in our records"
+
+// hint: some codes stand for several things, and only the server's words tell which. MinIO's
+// STS refuses a key or a region with AccessDenied, and has one code for a key that it does not
+// know and one that is turned off; AWS's STS calls a signature of another time a wrong one.
 func (f *failed) hint() string {
 	switch {
-	case f.code == "AccessDenied" && strings.Contains(f.said, "Access Key Id you provided does not exist"):
+	case strings.Contains(f.said, "account is disabled"):
+		return "the account is turned off; turn it on again, since until then nothing is given, and no session of root's can be ended"
+	case strings.Contains(f.said, "Signature expired"), strings.Contains(f.said, "Signature not yet current"):
+		return hints["RequestTimeTooSkewed"]
+	case strings.Contains(f.said, "region is wrong"):
+		return "let region be the server's own, MINIO_REGION or its site's region; which one MinIO says here that it expects is not always true"
+	case f.code == "AccessDenied" && strings.Contains(f.said, noSuchKey):
 		return hints["InvalidAccessKeyId"]
 	case f.code == "AccessDenied" && strings.Contains(f.said, "signature we calculated does not match"):
 		return hints["SignatureDoesNotMatch"]

@@ -61,11 +61,14 @@ func (b *Backend) issue(ctx context.Context, o backend.Order, want *scope) (back
 		"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "Policy": {policy},
 		"DurationSeconds": {strconv.Itoa(int(life(o) / time.Second))},
 	}
-	if b.kind == kindAWS {
+	if b.kind == kindMinIO {
+		form.Set("TokenRevokeType", string(o.Lease)) // what Revoke names
+	} else {
 		form.Set("RoleArn", b.role)
 		form.Set("RoleSessionName", string(o.Lease)) // so that AWS's own log can be read beside ours
-	} else {
-		form.Set("TokenRevokeType", string(o.Lease)) // what Revoke names
+	}
+	if b.source {
+		form.Set("SourceIdentity", string(o.Lease))
 	}
 	own, err := b.own()
 	if err != nil {
@@ -112,11 +115,13 @@ func (b *Backend) accept(ctx context.Context, o backend.Order, want *scope, said
 		"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key", "AWS_SESSION_TOKEN": "session_token",
 		"AWS_REGION": "region", "AWS_DEFAULT_REGION": "region",
 	}
+	public := []string{"region"}
 	if b.endpoint != "" {
 		values["endpoint"] = secret.New(b.endpoint)
 		env["AWS_ENDPOINT_URL"] = "endpoint"
+		public = append(public, "endpoint")
 	}
-	return backend.Issued{Values: values, Env: env, Handle: b.handle(got), Granted: want, DiesAt: dies}, nil
+	return backend.Issued{Values: values, Env: env, Public: public, Handle: b.handle(got), Granted: want, DiesAt: dies}, nil
 }
 
 // slack is how much longer a session may seem to live than was asked for: what makes it and
@@ -124,7 +129,7 @@ func (b *Backend) accept(ctx context.Context, o backend.Order, want *scope, said
 const slack = 5 * time.Second
 
 // handle is what is sealed: the session itself, since only who holds it is sure to end it.
-// See Revoke. AWS ends none, so nothing is kept there.
+// See Revoke. Where none can be ended, nothing is kept.
 type handle struct {
 	Endpoint string `json:"endpoint"`
 	Access   string `json:"access"`

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -28,10 +29,15 @@ const revokePath = "/minio/admin/v3/revoke-tokens/builtin"
 // asks for its own end is in memory for that alone.
 //
 // Without a handle, the name is all there is, and so the answer is ErrLost: nobody holds
-// such a session, and it expires. On AWS sessions only expire, which is ErrLost as well.
+// such a session, and it expires. On AWS sessions only expire, which is ErrLost as well;
+// but one of MinIO's lives on there while the configuration names another server.
 func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, sealed secret.String) error {
 	if b.limits.Expires {
-		return fmt.Errorf("revoking the session of lease %s: AWS cannot; it expires: %w", lease, backend.ErrLost)
+		if h, held := opened(sealed); held {
+			return fmt.Errorf("revoking the session of lease %s: it was made on %s, and the configuration is now of kind %s; "+
+				"configure the former until its leases are over", lease, reach.OneLine(h.Endpoint, maxMessage), b.kind)
+		}
+		return fmt.Errorf("revoking the session of lease %s: a server of kind %s cannot; it expires: %w", lease, b.kind, backend.ErrLost)
 	}
 	if b.secretKey == nil || !leaseForm.MatchString(string(lease)) {
 		return nil // Issue makes none for such an id
@@ -44,8 +50,8 @@ func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, sealed secr
 }
 
 func (b *Backend) revoke(ctx context.Context, lease backend.LeaseID, sealed secret.String) error {
-	var h handle
-	if json.Unmarshal([]byte(sealed.Reveal()), &h) != nil || h.Access == "" {
+	h, held := opened(sealed)
+	if !held {
 		return b.revokeByName(ctx, lease)
 	}
 	if h.Endpoint != b.endpoint {
@@ -85,17 +91,16 @@ func (b *Backend) everywhere(ctx context.Context, key aws.Credentials, query str
 	return taken, err
 }
 
-// unknown: the server has no such session any more.
+// opened is the session in a handle, where there is one.
+func opened(sealed secret.String) (h handle, held bool) {
+	return h, json.Unmarshal([]byte(sealed.Reveal()), &h) == nil && h.Access != ""
+}
+
+// unknown: the server has no such key any more. By its code alone it may only be turned off,
+// with its account, and would live again with that: MinIO has one code for both.
 func unknown(err error) bool {
 	var f *failed
-	if !errors.As(err, &f) || f.status != http.StatusForbidden && f.status != http.StatusUnauthorized && f.status != http.StatusBadRequest {
-		return false
-	}
-	switch f.code {
-	case "InvalidAccessKeyId", "InvalidTokenId", "ExpiredToken", "XMinioInvalidIAMCredentials":
-		return true
-	}
-	return false
+	return errors.As(err, &f) && f.status == http.StatusForbidden && f.code == "InvalidAccessKeyId" && strings.Contains(f.said, noSuchKey)
 }
 
 func (b *Backend) revokeByName(ctx context.Context, lease backend.LeaseID) error {
@@ -109,7 +114,7 @@ func (b *Backend) revokeByName(ctx context.Context, lease backend.LeaseID) error
 		return err
 	}
 	if !taken {
-		return &failed{status: http.StatusForbidden, code: "InvalidAccessKeyId"} // not of a session's key, but of the exchange's own
+		return &failed{status: http.StatusForbidden, code: "InvalidAccessKeyId"} // of the exchange's own key
 	}
 	return fmt.Errorf("the server's answer with the session was lost, and nobody holds it; the server was told to end it by its name, "+
 		"which after a restart of its own it may not know: %w", backend.ErrLost)

@@ -1,8 +1,9 @@
-// Package s3 is the backend for sessions of object storage: AWS S3, and MinIO.
+// Package s3 is the backend for sessions of object storage: AWS S3, MinIO, and others that
+// have AssumeRole.
 //
 // It hides how a task's block becomes a session policy, which can only take away from
-// what the exchange's own account or role may do; how the two kinds of server are asked
-// for a session; and that one of them can end it and the other cannot.
+// what the exchange's own account or role may do; how the kinds of server are asked for a
+// session; and that one of them can end it and the others cannot.
 //
 // What a server does not offer, this backend cannot either. No session lives for less
 // than 15 minutes by itself. MinIO ends one when each of its nodes is told to; AWS never
@@ -31,23 +32,27 @@ import (
 
 // Config is the operator's, strictly decoded.
 type Config struct {
-	Kind          string   `yaml:"kind,required"`            // minio or aws
+	Kind          string   `yaml:"kind,required"`            // minio, aws or sts
 	Endpoint      string   `yaml:"endpoint"`                 // https://minio.example.com:9000; for aws, one of STS in a private network
 	Region        string   `yaml:"region"`                   // us-east-1 unless given; required for aws
 	AccessKey     string   `yaml:"access_key,required"`      // of the exchange's own account
 	SecretKeyFile string   `yaml:"secret_key_file,required"` // of that account; read at each request, so that it may be replaced
-	Role          string   `yaml:"role"`                     // aws: the ARN of the role whose sessions are given
+	Role          string   `yaml:"role"`                     // aws, sts: the ARN of the role whose sessions are given
 	Buckets       []string `yaml:"buckets,required"`         // that tasks may name
-	Listed        []string `yaml:"listed"`                   // minio: buckets whose names of objects every task with list may see
+	Listed        []string `yaml:"listed"`                   // minio, sts: buckets whose names of objects every task with list may see
 	Nodes         []string `yaml:"nodes"`                    // minio: every node's own address, where endpoint stands for several
 	CAFile        string   `yaml:"ca_file"`                  // PEM; the system's own unless given
 	InsecureHTTP  bool     `yaml:"insecure_http"`            // lets endpoint be http:// to another machine
+
+	SourceIdentity bool `yaml:"source_identity"` // aws: a session's source identity is its lease
 }
 
-// The two kinds of server.
+// The kinds of server. Of one that is only known to have AssumeRole, kindSTS, the worst is
+// believed: that it ends no session, and that a list shows more than the prefix.
 const (
 	kindMinIO = "minio"
 	kindAWS   = "aws"
+	kindSTS   = "sts"
 )
 
 // Open reads the files and makes the backend. It asks no network.
@@ -56,7 +61,8 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := Options{Limits: limits, Kind: c.Kind, Endpoint: c.Endpoint, Region: c.Region, AccessKey: c.AccessKey, Role: c.Role, Nodes: c.Nodes, InsecureHTTP: c.InsecureHTTP, Now: now}
+	o := Options{Limits: limits, Kind: c.Kind, Endpoint: c.Endpoint, Region: c.Region, AccessKey: c.AccessKey, Role: c.Role, Nodes: c.Nodes,
+		SourceIdentity: c.SourceIdentity, InsecureHTTP: c.InsecureHTTP, Now: now}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -76,8 +82,8 @@ func (c Config) Open(now func() time.Time) (*Backend, error) {
 
 // Limits checks what the configuration says of tasks. It reads no file.
 func (c Config) Limits() (Limits, error) {
-	if c.Kind != kindMinIO && c.Kind != kindAWS {
-		return Limits{}, fmt.Errorf("kind: %s is none; want minio or aws", yamlfile.Quote(c.Kind))
+	if c.Kind != kindMinIO && c.Kind != kindAWS && c.Kind != kindSTS {
+		return Limits{}, fmt.Errorf("kind: %s is none; want minio, aws or sts", yamlfile.Quote(c.Kind))
 	}
 	if len(c.Buckets) == 0 {
 		return Limits{}, errors.New("buckets: name those that tasks may use, as [backups]")
@@ -87,16 +93,16 @@ func (c Config) Limits() (Limits, error) {
 			return Limits{}, fmt.Errorf("buckets: %s is none: %s", yamlfile.Quote(name), why)
 		}
 	}
-	l := Limits{Buckets: slices.Clone(c.Buckets), Expires: c.Kind == kindAWS}
+	l := Limits{Buckets: slices.Clone(c.Buckets), Expires: c.Kind != kindMinIO}
 	for _, name := range c.Listed {
 		switch {
-		case l.Expires:
+		case c.Kind == kindAWS:
 			return Limits{}, errors.New("listed: AWS keeps a task that lists to its prefix; take it out")
 		case !slices.Contains(c.Buckets, name):
 			return Limits{}, fmt.Errorf("listed: %s is none of buckets", yamlfile.Quote(name))
 		}
 	}
-	if !l.Expires {
+	if c.Kind != kindAWS {
 		l.Listed = append([]string{}, c.Listed...)
 	}
 	return l, nil
@@ -123,13 +129,17 @@ type Options struct {
 	Transport http.RoundTripper // default one of its own
 	Now       func() time.Time
 
-	InsecureHTTP bool // Endpoint may be http:// to another machine
+	SourceIdentity bool // a session's source identity is its lease
+	InsecureHTTP   bool // Endpoint may be http:// to another machine
 }
 
+// A region of AWS is part of its servers' names; those of others are words of their own.
 var (
-	validRegion    = regexp.MustCompile(`\A[a-z]{2,}(-[a-z]+)+-[0-9]\z`)
+	validRegion    = regexp.MustCompile(`\A[\w-]{1,64}\z`)
+	regionOfAWS    = regexp.MustCompile(`\A[a-z]{2,}(-[a-z]+)+-[0-9]\z`)
 	validAccessKey = regexp.MustCompile(`\A[!-~]{3,128}\z`)
-	validRole      = regexp.MustCompile(`\Aarn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}\z`)
+	validRole      = regexp.MustCompile(`\Aarn:[a-z][a-z-]*:[!-~]{1,512}\z`)
+	roleOfAWS      = regexp.MustCompile(`\Aarn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}\z`)
 )
 
 func (o Options) check() error {
@@ -143,23 +153,59 @@ func (o Options) check() error {
 			return fmt.Errorf("nodes: %s: %w", yamlfile.Quote(node), err)
 		}
 	}
+	of := o.checkOthers
+	switch o.Kind {
+	case kindMinIO:
+		of = o.checkMinIO
+	case kindAWS:
+		of = o.checkAWS
+	}
+	if err := of(); err != nil {
+		return err
+	}
 	switch {
-	case o.Kind == kindAWS && len(o.Nodes) > 0:
-		return errors.New("nodes: AWS has none that could be asked; take it out")
-	case o.Kind == kindMinIO && o.Endpoint == "":
-		return errors.New("endpoint: say where MinIO is, as https://minio.example.com:9000")
-	case o.Kind == kindMinIO && o.Role != "":
-		return errors.New("role: MinIO has none; a session's account is the one of access_key")
-	case o.Kind == kindAWS && o.Region == "":
-		return errors.New("region: say which, as eu-central-1; sessions are asked for there")
-	case o.Kind == kindAWS && !validRole.MatchString(o.Role):
-		return fmt.Errorf("role: %s is none; want the ARN of the role whose sessions are given, as arn:aws:iam::123456789012:role/stepkey-backups", yamlfile.Quote(o.Role))
-	case o.Kind == kindAWS && o.Endpoint == "" && domains[o.partition()] == "":
-		return fmt.Errorf("endpoint: say where STS of %s is", o.partition())
+	case o.Kind != kindAWS && o.SourceIdentity:
+		return errors.New("source_identity: only AWS is known to have one; take it out")
+	case o.Kind != kindMinIO && len(o.Nodes) > 0:
+		return fmt.Errorf("nodes: %s has none that could be asked; take it out", strings.ToUpper(o.Kind))
 	case o.Region != "" && !validRegion.MatchString(o.Region):
-		return fmt.Errorf("region: %s is none; want one as eu-central-1", yamlfile.Quote(o.Region))
+		return fmt.Errorf("region: %s is none; want up to 64 letters, digits, - and _", yamlfile.Quote(o.Region))
 	case !validAccessKey.MatchString(o.AccessKey):
 		return fmt.Errorf("access_key: %s is none", yamlfile.Quote(o.AccessKey))
+	}
+	return nil
+}
+
+func (o Options) checkMinIO() error {
+	switch {
+	case o.Endpoint == "":
+		return errors.New("endpoint: say where MinIO is, as https://minio.example.com:9000")
+	case o.Role != "":
+		return errors.New("role: MinIO has none; a session's account is the one of access_key")
+	}
+	return nil
+}
+
+func (o Options) checkAWS() error {
+	switch {
+	case o.Region == "":
+		return errors.New("region: say which, as eu-central-1; sessions are asked for there")
+	case !regionOfAWS.MatchString(o.Region):
+		return fmt.Errorf("region: %s is none of AWS; want one as eu-central-1", yamlfile.Quote(o.Region))
+	case !roleOfAWS.MatchString(o.Role):
+		return fmt.Errorf("role: %s is none; want the ARN of the role whose sessions are given, as arn:aws:iam::123456789012:role/stepkey-backups", yamlfile.Quote(o.Role))
+	case o.Endpoint == "" && domains[o.partition()] == "":
+		return fmt.Errorf("endpoint: say where STS of %s is", o.partition())
+	}
+	return nil
+}
+
+func (o Options) checkOthers() error {
+	switch {
+	case o.Endpoint == "":
+		return errors.New("endpoint: say where the server is, as https://storage.example.com")
+	case !validRole.MatchString(o.Role):
+		return fmt.Errorf("role: %s is none; want the ARN of the role whose sessions are given, as arn:aws:iam:::role/stepkey-backups", yamlfile.Quote(o.Role))
 	}
 	return nil
 }
@@ -196,6 +242,7 @@ type Backend struct {
 	accessKey string
 	secretKey func() (secret.String, error)
 	role      string
+	source    bool // a session's source identity is its lease
 	partition string
 	nodes     []string // each keeps sessions in a memory of its own
 	signer    *v4.Signer
@@ -216,7 +263,7 @@ func New(o Options) *Backend {
 	}
 	b := &Backend{
 		limits: o.Limits, kind: o.Kind, endpoint: strings.TrimSuffix(o.Endpoint, "/"), region: o.Region,
-		accessKey: o.AccessKey, secretKey: o.SecretKey, role: o.Role, partition: o.partition(), signer: v4.NewSigner(), now: o.Now,
+		accessKey: o.AccessKey, secretKey: o.SecretKey, role: o.Role, source: o.SourceIdentity, partition: o.partition(), signer: v4.NewSigner(), now: o.Now,
 		http: reach.Client(o.Transport),
 	}
 	for _, node := range o.Nodes {
@@ -239,7 +286,7 @@ const (
 	// inFlight is how long after the lease's intent a session may be asked for and made.
 	// Issue keeps it, so that Terms is true.
 	inFlight = 30 * time.Second
-	// shortest is what both kinds of server give at the least.
+	// shortest is what servers give at the least.
 	shortest = 15 * time.Minute
 	// longestAWS is what a role of AWS can be set to.
 	longestAWS = 12 * time.Hour

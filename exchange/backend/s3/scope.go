@@ -48,7 +48,10 @@ func (s *scope) String() string {
 		words = strings.Join(s.actions[:last], ", ") + " and " + words
 	}
 	words += fmt.Sprintf(" in the bucket %s, below %s", s.bucket, s.prefix)
-	if s.listed {
+	switch {
+	case s.listed && s.expires:
+		words += "; with list, the server may show it the names in all of the bucket"
+	case s.listed:
 		words += "; with list, MinIO shows it the names in all of the bucket"
 	}
 	if s.expires {
