@@ -181,8 +181,7 @@ func isName(name, alsoAllowed string) bool {
 }
 
 // fitting checks all of a grant before any of it is written. Names go into
-// command files too; and an exchange gives credentials: it has no business with
-// variables that decide which programs run.
+// command files too, and some variables are not an exchange's to set.
 func fitting(in inputs, g *client.Grant) error {
 	for _, name := range slices.Sorted(maps.Keys(g.Values)) {
 		if !isName(name, "-") || name == "lease-id" || name == "expires-at" {
@@ -196,7 +195,7 @@ func fitting(in inputs, g *client.Grant) error {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Env)) {
-		if !isName(name, "") || steersPrograms(name) {
+		if !isName(name, "") || steers(name) {
 			return unfit("one of the credential's variables has a name that must not be set from outside")
 		}
 		if err := fits(g.Env[name].Reveal()); err != nil {
@@ -207,16 +206,6 @@ func fitting(in inputs, g *client.Grant) error {
 }
 
 func unfit(why string) error { return &trouble{"credential refused", why} }
-
-func steersPrograms(variable string) bool {
-	name := strings.ToUpper(variable)
-	for _, prefix := range []string{"LD_", "DYLD_", "RUNNER_", "ACTIONS_", "INPUT_", "STATE_"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return slices.Contains([]string{"PATH", "ENV", "BASH_ENV", "NODE_OPTIONS", "PYTHONSTARTUP", "PYTHONPATH", "PERL5OPT", "RUBYOPT", "JAVA_TOOL_OPTIONS"}, name)
-}
 
 // takeBack ends a lease that could not be handed over, and returns why with how
 // that went.

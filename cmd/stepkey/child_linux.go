@@ -61,3 +61,9 @@ func waitFor(pid int) (status syscall.WaitStatus, reaped bool, err error) {
 		}
 	}
 }
+
+// inMemory: swap aside, these never reach a disk.
+func inMemory(path string) bool {
+	var at unix.Statfs_t
+	return unix.Statfs(path, &at) == nil && (uint32(at.Type) == unix.TMPFS_MAGIC || uint32(at.Type) == unix.RAMFS_MAGIC) //nolint:gosec,unconvert // 32 bits, whatever the machine
+}

@@ -23,6 +23,10 @@ that the exchange names for it (GH_TOKEN, PGPASSWORD, ...) or, with --file, in a
 file that only you can read and that is gone when the command ends. When it ends,
 however it ends, the credential is revoked before stepkey returns.
 
+Files are in memory where the machine has a folder there, and a warning says where
+it has none. If stepkey itself is killed by SIGKILL, they stay until your next
+stepkey exec on that machine, which removes them.
+
 The command has stepkey's stdin, stdout, stderr and terminal, and its signals: INT,
 TERM, HUP, QUIT, USR1, USR2, WINCH, TSTP and CONT are passed on. After a second INT,
 TERM, HUP or QUIT the command has one second. What it leaves running in its process
@@ -40,7 +44,8 @@ Exit codes
 
 Examples
   stepkey exec --task publish-release -- gh release upload v1.2.3 widget.tgz
-  stepkey exec --task deploy --file SSH_KEY_FILE=private-key -- ./deploy.sh
+  stepkey exec --task deploy-web --file SSH_KEY=key --file SSH_CERTIFICATE=certificate \
+      --file SSH_KNOWN_HOSTS=known_hosts -- ./deploy.sh
   stepkey exec --task read-db --task publish-release --ttl 5m -- make release`
 
 type execFlags struct {
@@ -87,6 +92,7 @@ func (s *step) exec(ctx context.Context, f execFlags, args []string) error {
 	if err := e.plan(args); err != nil {
 		return e.refused(err)
 	}
+	e.sweep()
 	ctx, e.signals = listen(ctx)
 	if err := e.askAll(ctx); err != nil {
 		return e.refused(e.giveBack(ctx, err))
@@ -151,6 +157,21 @@ func (e *execution) plan(args []string) (err error) {
 	return nil
 }
 
+func (e *execution) storage() storage {
+	return storage{places: storagePlaces(e.getenv), inMemory: e.inMemory}
+}
+
+// sweep removes the files of those that were killed before they could do it themselves.
+func (e *execution) sweep() {
+	removed, err := e.storage().sweep()
+	for _, path := range removed {
+		e.info("removed %s: credential files that a killed stepkey left", path)
+	}
+	if err != nil {
+		e.warn("file left", err.Error())
+	}
+}
+
 // askAll gets one credential after the other, and has each masked.
 func (e *execution) askAll(signalled context.Context) error {
 	ctx, cancel := context.WithTimeout(signalled, e.waits.mainAll)
@@ -178,7 +199,7 @@ func (e *execution) run(signalled context.Context) (status syscall.WaitStatus, e
 	for i, l := range e.leases {
 		grants[i] = l.grant
 	}
-	given, err := handOut(grants, e.files, memoryFolders(e.getenv))
+	given, err := handOut(grants, e.files, e.storage())
 	if err != nil {
 		return 0, err
 	}
@@ -187,6 +208,9 @@ func (e *execution) run(signalled context.Context) (status syscall.WaitStatus, e
 			e.warn("file left", dropErr.Error())
 		}
 	}()
+	if given.folder != nil && given.folder.onDisk {
+		e.warn("files on a disk", "the credential's files are on a disk, in "+given.folder.path+": no folder in memory can be written to here. They are removed when the command ends, but a disk may keep what was on it. Give this machine or container a tmpfs, and name it in XDG_RUNTIME_DIR")
+	}
 	for _, l := range e.leases {
 		e.say(l)
 	}

@@ -28,9 +28,9 @@ func readFileWishes(given []string, tasks []string) ([]fileWish, error) {
 		taken := slices.ContainsFunc(wishes, func(w fileWish) bool { return w.variable == variable })
 		switch {
 		case !found || !isName(variable, "") || !isName(value, "-") || (only && task == ""):
-			return nil, &trouble{"bad file", "--file takes VAR=VALUE, as in --file SSH_KEY_FILE=private-key, or VAR=VALUE@TASK where several tasks have a value of that name"}
-		case steersPrograms(variable):
-			return nil, &trouble{"bad file", "--file must not set " + variable + ", which decides what programs run"}
+			return nil, &trouble{"bad file", "--file takes VAR=VALUE, as in --file SSH_KEY=key, or VAR=VALUE@TASK where several tasks have a value of that name"}
+		case steers(variable):
+			return nil, &trouble{"bad file", "--file must not set " + variable + ", which decides what programs run or how the job goes on: take a name of your own"}
 		case taken:
 			return nil, &trouble{"bad file", "--file gives " + variable + " a second time"}
 		case only && !slices.Contains(tasks, task):
@@ -54,12 +54,12 @@ func (w fileWish) of(grants []*client.Grant) (*client.Grant, error) {
 			continue
 		}
 		if has != nil {
-			return nil, unfit(fmt.Sprintf("%s and %s both have a value %s: write --file %s=%s@TASK", has.Task, g.Task, w.value, w.variable, w.value))
+			return nil, &trouble{"bad file", fmt.Sprintf("%s and %s both have a value %s: write --file %s=%s@TASK", has.Task, g.Task, w.value, w.variable, w.value)}
 		}
 		has = g
 	}
 	if has == nil {
-		return nil, unfit(fmt.Sprintf("there is no value %s for --file %s; there is: %s", w.value, w.variable, strings.Join(names, ", ")))
+		return nil, &trouble{"bad file", fmt.Sprintf("there is no value %s for --file %s; there is: %s", w.value, w.variable, strings.Join(names, ", "))}
 	}
 	return has, nil
 }
@@ -67,11 +67,11 @@ func (w fileWish) of(grants []*client.Grant) (*client.Grant, error) {
 // A handover is what the command gets: variables, and files that variables point to.
 type handover struct {
 	variables map[string]string // in plain: they go to the command and nowhere else
-	folder    string            // holds the files; empty: there are none
+	folder    *folder           // holds the files; nil: there are none
 }
 
 // handOut lays out the grants' variables and files. On an error there are no files left.
-func handOut(grants []*client.Grant, wishes []fileWish, folders []string) (h handover, err error) {
+func handOut(grants []*client.Grant, wishes []fileWish, in storage) (h handover, err error) {
 	h.variables = map[string]string{}
 	defer func() {
 		if err != nil {
@@ -84,7 +84,7 @@ func handOut(grants []*client.Grant, wishes []fileWish, folders []string) (h han
 		if err != nil {
 			return h, err
 		}
-		path, err := h.write(wish, g.Values[wish.value], folders)
+		path, err := h.write(wish, g.Values[wish.value], in)
 		if err != nil {
 			return h, err
 		}
@@ -93,11 +93,14 @@ func handOut(grants []*client.Grant, wishes []fileWish, folders []string) (h han
 	}
 	from := map[string]string{} // variable -> task
 	for _, g := range grants {
+		if len(g.Env) == 0 && len(hidden[g]) == 0 {
+			return h, unheard(g, len(grants) > 1)
+		}
 		for _, name := range slices.Sorted(maps.Keys(g.Env)) {
 			value := g.Env[name]
 			_, isFile := h.variables[name]
 			switch {
-			case !isName(name, "") || steersPrograms(name):
+			case !isName(name, "") || steers(name):
 				return h, unfit("one of the credential's variables has a name that must not be set from outside")
 			case strings.ContainsRune(value.Reveal(), 0):
 				return h, unfit("the credential's variable " + name + " contains a NUL byte, which no environment can hold")
@@ -115,16 +118,34 @@ func handOut(grants []*client.Grant, wishes []fileWish, folders []string) (h han
 	return h, nil
 }
 
+// unheard refuses to run a command that would get nothing of a credential: all that its
+// user would see is another program's "permission denied".
+func unheard(g *client.Grant, ofSeveral bool) error {
+	var flags []string
+	for _, name := range slices.Sorted(maps.Keys(g.Values)) {
+		variable := strings.ToUpper(strings.ReplaceAll(g.Kind+"_"+name, "-", "_"))
+		if !isName(variable, "") || steers(variable) {
+			variable = "VAR"
+		}
+		text := "--file " + variable + "=" + name
+		if ofSeveral {
+			text += "@" + g.Task
+		}
+		flags = append(flags, text)
+	}
+	return &trouble{"no variables", fmt.Sprintf("the command would get nothing of the credential of %s, which has values and no variables. Have those that it needs in files, by what fits of %s", g.Task, strings.Join(flags, " "))}
+}
+
 // write puts a value into a file of its own, which its owner alone can read.
-func (h *handover) write(wish fileWish, value secret.String, folders []string) (string, error) {
-	if h.folder == "" {
-		folder, err := privateFolder(folders)
+func (h *handover) write(wish fileWish, value secret.String, in storage) (string, error) {
+	if h.folder == nil {
+		made, err := in.make()
 		if err != nil {
 			return "", err
 		}
-		h.folder = folder
+		h.folder = made
 	}
-	path := filepath.Join(h.folder, wish.variable)
+	path := filepath.Join(h.folder.path, wish.variable)
 	if err := os.WriteFile(path, []byte(value.Reveal()), 0o600); err != nil {
 		return "", fmt.Errorf("writing the file for %s: %w", wish.variable, errors.Unwrap(err))
 	}
@@ -133,35 +154,14 @@ func (h *handover) write(wish fileWish, value secret.String, folders []string) (
 
 // drop removes the files.
 func (h *handover) drop() error {
-	if h.folder == "" {
+	if h.folder == nil {
 		return nil
 	}
-	if err := os.RemoveAll(h.folder); err != nil {
-		return fmt.Errorf("removing the folder %s with the credential's files: %w", h.folder, err)
+	if err := h.folder.remove(); err != nil {
+		return err
 	}
-	h.folder = ""
+	h.folder = nil
 	return nil
-}
-
-// memoryFolders are where files can be that never reach a disk, the best first.
-func memoryFolders(getenv func(string) string) []string {
-	folders := []string{"/dev/shm", os.TempDir()}
-	if own := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(own) {
-		folders = append([]string{own}, folders...)
-	}
-	return folders
-}
-
-func privateFolder(in []string) (string, error) {
-	var all []error
-	for _, folder := range in {
-		made, err := os.MkdirTemp(folder, "stepkey-") // 0700
-		if err == nil {
-			return made, nil
-		}
-		all = append(all, err)
-	}
-	return "", fmt.Errorf("making a folder for the credential's files: %w", errors.Join(all...))
 }
 
 // idTokenVariables give whoever has them new ID tokens, or are one. Of the last two, the

@@ -115,3 +115,19 @@ func untilCommand(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 }
+
+// memoryCommand makes a user's own folder in memory, if this machine has any, and names it
+// in XDG_RUNTIME_DIR.
+func memoryCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: memory")
+	}
+	place := "/dev/shm"
+	if !inMemory(place) {
+		place = ts.MkAbs(".")
+	}
+	own, err := os.MkdirTemp(place, "story-")
+	ts.Check(err)
+	ts.Defer(func() { _ = os.RemoveAll(own) })
+	ts.Setenv("XDG_RUNTIME_DIR", own)
+}

@@ -71,7 +71,7 @@ func TestTheCommandLeadsAGroupOfItsOwn(t *testing.T) {
 func TestTheCommandHasTheFilesThatStepkeyWasGiven(t *testing.T) {
 	const given, show = `exec 3</dev/null 7>/dev/null; `, `ls /proc/$$/fd`
 	_, want := execIn(t, given+`sh -c '`+show+`'`)
-	_, got := execIn(t, given+`stepkey exec --quiet --task publish-release -- sh -c '`+show+`'`)
+	_, got := execIn(t, given+`stepkey exec --quiet --task publish-release --file TOKEN_FILE=token -- sh -c '`+show+`'`)
 	if got != want || !slices.Contains(strings.Fields(want), "7") {
 		t.Errorf("the command has the files %q, not %q", got, want)
 	}

@@ -256,7 +256,7 @@ func renderedEnv(g *client.Grant) ([]byte, error) {
 	var b bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(g.Env)) {
 		value := g.Env[name].Reveal()
-		if !isName(name, "") || steersPrograms(name) || name == leaseVariable {
+		if !isName(name, "") || steers(name) {
 			return nil, unfit("one of the credential's variables has a name that must not be set from outside")
 		}
 		if strings.ContainsRune(value, 0) {

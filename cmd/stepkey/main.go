@@ -34,7 +34,7 @@ import (
 func main() {
 	os.Exit(run(os.Args, &step{
 		runner: newRunner(os.Getenv, os.Stdout),
-		http:   &http.Client{}, now: time.Now, waits: standardWaits(),
+		http:   &http.Client{}, now: time.Now, waits: standardWaits(), inMemory: inMemory,
 	}, os.Stderr))
 }
 

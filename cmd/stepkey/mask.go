@@ -10,23 +10,16 @@ import (
 	"strings"
 
 	"github.com/stepkey/stepkey/exchange/client"
-	"github.com/stepkey/stepkey/internal/secret"
 )
 
 // maskGrant has the runner hide every secret of a grant, in the forms in which
 // programs like to print them. It comes before anything else that is done with
 // the grant. The error is the log's: it cannot be written.
 func (r runner) maskGrant(g *client.Grant) error {
-	secrets := []secret.String{g.LeaseToken}
-	for _, name := range slices.Sorted(maps.Keys(g.Values)) {
-		secrets = append(secrets, g.Values[name])
-	}
-	for _, name := range slices.Sorted(maps.Keys(g.Env)) {
-		secrets = append(secrets, g.Env[name])
-	}
+	hidden, _ := sortedOut(g)
 	done := map[string]bool{"": true, g.LeaseID: true} // some logins have the lease's name, which people look for in the audit log
-	for _, value := range secrets {
-		for _, form := range forms(value.Reveal()) {
+	for _, value := range hidden {
+		for _, form := range forms(value) {
 			if done[form] {
 				continue
 			}
@@ -37,6 +30,49 @@ func (r runner) maskGrant(g *client.Grant) error {
 		}
 	}
 	return nil
+}
+
+// sortedOut tells a grant's secrets from the values that a log may show, which are told by
+// name. Whatever is not named is a secret, and so is what shows one: who says which values
+// are public may be wrong about one.
+func sortedOut(g *client.Grant) (hidden, public []string) {
+	hidden = []string{g.LeaseToken.Reveal()}
+	shown := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(g.Values)) {
+		if value := g.Values[name].Reveal(); slices.Contains(g.Public, name) {
+			public, shown[value] = append(public, name), true
+		} else {
+			hidden = append(hidden, value)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Env)) { // they carry values, and perhaps more
+		if value := g.Env[name].Reveal(); !shown[value] {
+			hidden = append(hidden, value)
+		}
+	}
+	for before := 0; before != len(hidden); { // what turns out to be a secret may be shown by another
+		before = len(hidden)
+		public = slices.DeleteFunc(public, func(name string) bool {
+			value := g.Values[name].Reveal()
+			shows := showsOne(value, hidden)
+			if shows {
+				hidden = append(hidden, value)
+			}
+			return shows
+		})
+	}
+	return hidden, public
+}
+
+func showsOne(value string, hidden []string) bool {
+	for _, secret := range hidden {
+		for _, form := range forms(secret) {
+			if form != "" && strings.Contains(value, form) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // forms are a value and its usual disguises. The runner itself adds some to what

@@ -18,6 +18,8 @@ type step struct {
 	http  *http.Client
 	now   func() time.Time
 	waits waits
+	// inMemory reports whether a folder is in memory, and so never on a disk.
+	inMemory func(path string) bool
 	// source is where ID tokens come from. nil: an action's, the runner's service.
 	source source
 	minted sync.Map // SHA-256 of the tokens without a jti that were used

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	}
 	start := func() {
 		os.Exit(run(os.Args, &step{
-			runner: newRunner(os.Getenv, os.Stdout), http: &http.Client{}, now: storyTime, waits: storyWaits(),
+			runner: newRunner(os.Getenv, os.Stdout), http: &http.Client{}, now: storyTime, waits: storyWaits(), inMemory: storyMemory,
 		}, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){"stepkey": start, "main": start, "post": start, "ci-program": ciProgram})
@@ -61,6 +61,9 @@ func storyWaits() waits {
 	return w
 }
 
+// storyMemory is a machine's that has folders in memory or, if DISKS_ONLY is set, has none.
+func storyMemory(path string) bool { return os.Getenv("DISKS_ONLY") == "" && inMemory(path) }
+
 func TestStories(t *testing.T) {
 	for _, program := range []string{"bash", "fish", "groff", "zsh"} { // cli-shells leaves out what is not there
 		if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") != "" {
@@ -83,6 +86,7 @@ func TestStories(t *testing.T) {
 			"runner":    runnerCommand,
 			"living":    livingCommand,
 			"until":     untilCommand,
+			"memory":    memoryCommand,
 			"signal":    signalCommand,
 		},
 	})

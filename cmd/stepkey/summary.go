@@ -13,14 +13,18 @@ import (
 func grantTable(g *client.Grant) string {
 	var b strings.Builder
 	b.WriteString("### Stepkey: " + cell(g.Task) + "\n\n| | |\n|---|---|\n")
-	for _, row := range [][2]string{
+	rows := [][2]string{
 		{"Task", cell(g.Task)},
 		{"Granted", cell(g.Granted)},
 		{"Kind", cell(g.Kind)},
 		{"Until", moment(g.EndsAt)},
 		{"Ends", ending(g)},
 		{"Lease", "`" + g.LeaseID + "`"},
-	} {
+	}
+	if _, public := sortedOut(g); len(public) > 0 {
+		rows = append(rows, [2]string{"Not masked", cell(strings.Join(public, ", "))})
+	}
+	for _, row := range rows {
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
 	}
 	return b.String()
