@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,11 +27,25 @@ func (w *world) spyOn(t *testing.T, name, does string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.spy = &spy{canary: t.TempDir(), memory: t.TempDir()}
+	w.spy = &spy{canary: t.TempDir(), memory: inMemory(t)}
 	bin := t.TempDir()
-	program(t, filepath.Join(bin, name), fmt.Sprintf("#!/bin/sh\n%sexec %s \"$@\"\n", does, path))
+	program(t, filepath.Join(bin, name), fmt.Sprintf("#!/bin/sh\nls \"$XDG_RUNTIME_DIR\" >\"$CANARY/%s\"\n%sexec %s \"$@\"\n", heldFile, does, path))
 	w.runner.Host["PATH"] = bin + string(os.PathListSeparator) + w.runner.Host["PATH"]
 	w.runner.Host["CANARY"], w.runner.Host["XDG_RUNTIME_DIR"] = w.spy.canary, w.spy.memory
+}
+
+// heldFile lists, in the canary's folder, what was in memory while the command ran.
+const heldFile = "held"
+
+// inMemory is a folder of the test's own where the machine keeps files in memory.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "stepkey-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // program writes one that can be run.
@@ -42,9 +57,12 @@ func program(t *testing.T, path, text string) {
 	}
 }
 
-// wantNothingInMemory: the files of commands that have ended are gone.
+// wantNothingInMemory: the files of commands that have ended are gone, and were there.
 func (w *world) wantNothingInMemory(t *testing.T) {
 	t.Helper()
+	if held := read(t, filepath.Join(w.spy.canary, heldFile)); !strings.Contains(held, "stepkey-exec-") {
+		t.Errorf("while the command ran there was only %q", held)
+	}
 	if left, err := os.ReadDir(w.spy.memory); err != nil || len(left) > 0 {
 		t.Errorf("files of commands are left: %v, %v", left, err)
 	}

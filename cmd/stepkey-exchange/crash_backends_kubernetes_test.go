@@ -37,11 +37,19 @@ func (k objects) configure(r *crashRun) (backend, credential string) {
 			r.t.Fatal(err)
 		}
 	}
+	account := json.RawMessage(`{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"publisher"}}`)
+	if err := k.Must(r.t.Context(), http.MethodPost, "/api/v1/namespaces/"+work+"/serviceaccounts", account, nil); err != nil {
+		r.t.Fatal(err)
+	}
 	between := serveWeb(r.t, &web{passage: &r.outside.passage, to: forward(r, k.URL, k.HTTP.Transport), secure: true})
 	write(r.t, r.dir, "exchange.token", []byte(k.Admin+"\n"))
 	write(r.t, r.dir, "ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: between.Certificate().Raw}))
-	return fmt.Sprintf("kubernetes: {server: %q, ca_file: ca.pem, token_file: exchange.token, accounts_namespace: %s, namespaces: {%s: {rules: true}}}", between.URL, accounts, work),
-		fmt.Sprintf("kubernetes: {namespace: %s, rules: [{resources: [configmaps], verbs: [get]}]}", work)
+	gives := "rules: [{resources: [configmaps], verbs: [get]}]"
+	if r.outside.form == "service_account" {
+		gives = "service_account: publisher"
+	}
+	return fmt.Sprintf("kubernetes: {server: %q, ca_file: ca.pem, token_file: exchange.token, accounts_namespace: %s, namespaces: {%s: {rules: true, service_accounts: [publisher]}}}", between.URL, accounts, work),
+		fmt.Sprintf("kubernetes: {namespace: %s, %s}", work, gives)
 }
 
 func (objects) use(*crashRun, *client.Grant) {}
@@ -50,7 +58,7 @@ func (k objects) alive(r *crashRun) map[string]string {
 	const rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/"
 	work, accounts := "web-"+r.owner(), "leases-"+r.owner()
 	alive := map[string]string{}
-	for _, at := range []string{rbac + work + "/roles", rbac + work + "/rolebindings", "/api/v1/namespaces/" + accounts + "/serviceaccounts"} {
+	for _, at := range []string{rbac + work + "/roles", rbac + work + "/rolebindings", "/api/v1/namespaces/" + accounts + "/serviceaccounts", "/api/v1/namespaces/" + work + "/secrets"} {
 		var list struct {
 			Items []struct {
 				Metadata struct {

@@ -62,8 +62,11 @@ func (m *mysqlUsers) configure(r *crashRun) (backend, credential string) {
 	}
 	cable := lay(r.t, &cable{passage: &r.outside.passage, to: m.at.Address, name: command})
 	write(r.t, r.dir, "mysql.password", []byte(m.at.password))
-	return fmt.Sprintf("mysql: {host: %s, port: %d, ssl_mode: disabled, user: stepkey, password_file: mysql.password, databases: [app], from: %s, client: {host: %s, port: %s}}", host, cable, m.from, host, port),
-		"mysql: {database: app, grants: [{tables: [orders], privileges: [select, insert]}]}"
+	credential = "mysql: {database: app, grants: [{tables: [orders], privileges: [select, insert]}]}"
+	if r.outside.form == "role" {
+		credential = "mysql: {database: app, role: migrator}"
+	}
+	return fmt.Sprintf("mysql: {host: %s, port: %d, ssl_mode: disabled, user: stepkey, password_file: mysql.password, databases: [app], roles: [migrator], from: %s, client: {host: %s, port: %s}}", host, cable, m.from, host, port), credential
 }
 
 // command is the first words of a statement, or what else the message is. The settings of

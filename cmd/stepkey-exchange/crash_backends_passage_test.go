@@ -83,6 +83,7 @@ type passage struct {
 	phase   string
 	by      time.Time           // an issue that takes longer is cut off
 	names   map[string][]string // of the messages, by phase
+	first   map[string][]string // those of the first life
 	life    *process
 	lived   int
 	late    sync.WaitGroup // messages that are held back
@@ -96,6 +97,9 @@ func (p *passage) lives(now *process) {
 	defer p.mu.Unlock()
 	p.life = now
 	if p.lived++; p.lived > 1 {
+		if p.lived == 2 {
+			p.first = p.names
+		}
 		p.phase, p.names = later, map[string][]string{}
 	}
 }
@@ -118,6 +122,15 @@ func (p *passage) counted() map[string][]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.names
+}
+
+// unsent: the first life sent such a message, and not as often as when it was counted. A
+// server that is asked until something is over is asked as often as that takes.
+func (p *passage) unsent(s strike) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := occurrences(p.first[s.phase], s.says)
+	return 0 < n && n < s.nth
 }
 
 func (p *passage) struck() bool {

@@ -107,7 +107,7 @@ func (p *postgresRoles) configure(r *crashRun) (backend, credential string) {
 	backend = fmt.Sprintf("postgres: {host: 127.0.0.1, port: %d, sslmode: disable, user: stepkey, password_file: postgres.password, databases: [%q], roles: [migrator], owner: migrator, client: {host: 127.0.0.1, port: %s}}",
 		port, database, p.where.Port())
 	credential = fmt.Sprintf("postgres: {database: %q, grants: [{schema: public, tables: [orders], privileges: [select, insert]}]}", database)
-	if r.point.at.phase == "" && r.seed%2 == 1 {
+	if r.outside.form == "role" || r.point.at.phase == "" && r.seed%2 == 1 {
 		credential = fmt.Sprintf("postgres: {database: %q, role: migrator}", database)
 	}
 	return backend, credential
