@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -27,10 +26,7 @@ func (s *Server) Kill() error {
 	for _, pid := range all {
 		err = errors.Join(err, ignoreGone(syscall.Kill(pid, syscall.SIGKILL)))
 	}
-	var code *exec.ExitError
-	if wait := s.process.Wait(); wait != nil && !errors.As(wait, &code) {
-		err = errors.Join(err, wait)
-	}
+	err = errors.Join(err, s.process.fault())
 	s.process = nil
 	return errors.Join(err, until(context.Background(), "the end of PostgreSQL", func(context.Context) error { return allGone(all) }))
 }
@@ -52,7 +48,10 @@ func (s *Server) Restart(ctx context.Context) error { return s.launch(ctx) }
 // see one of them die before it does: it would start them all anew. Each is in a session
 // of its own, so a signal to the group would not reach them.
 func (s *Server) everyProcess() ([]int, error) {
-	first := s.process.Process.Pid
+	if s.process == nil || s.process.ended() { // its number may be another's by now
+		return nil, fmt.Errorf("PostgreSQL does not run any more; it said:\n%s", s.said())
+	}
+	first := s.process.cmd.Process.Pid
 	if err := syscall.Kill(first, syscall.SIGSTOP); err != nil {
 		return nil, fmt.Errorf("stopping PostgreSQL: %w", err)
 	}

@@ -37,7 +37,7 @@ type Server struct {
 	port    string
 	as      *syscall.Credential
 	options []string
-	process *exec.Cmd // nil while it is down
+	process *process // nil while it is down
 	admin   *sql.DB
 }
 
@@ -52,7 +52,26 @@ var (
 	Durable = Settings{"shared_buffers=128MB"}
 )
 
-const readyWithin = 30 * time.Second
+const (
+	readyWithin = 30 * time.Second
+	endsWithin  = 30 * time.Second // the last checkpoint included
+)
+
+// process is one run of a server.
+type process struct {
+	cmd  *exec.Cmd
+	over chan struct{} // closed when it has ended
+	err  error         // how; to be read once it is over
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
+}
 
 // Start makes a cluster and starts it on a free port of loopback.
 func Start(ctx context.Context, with Settings) (*Server, error) {
@@ -74,7 +93,7 @@ func StartOn(ctx context.Context, address string, with Settings) (*Server, error
 		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
 	if err := s.run(ctx); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(s.dir))
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -178,15 +197,86 @@ func (s *Server) launch(ctx context.Context) error {
 	for _, o := range s.options {
 		args = append(args, "-c", o)
 	}
-	s.process = s.command(context.WithoutCancel(ctx), "postgres", args...)
-	if err := s.process.Start(); err != nil {
+	said, err := os.OpenFile(s.journal(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
 		return fmt.Errorf("starting PostgreSQL: %w", err)
 	}
-	return s.waitUntilReady(ctx)
+	defer func() { _ = said.Close() }() // it has its own by then
+	p := &process{cmd: s.command(context.WithoutCancel(ctx), "postgres", args...), over: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = said, said
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("starting PostgreSQL: %w", err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.over)
+	}()
+	if err := s.waitUntilReady(ctx, p); err != nil {
+		err = errors.Join(err, p.end(syscall.SIGQUIT))
+		return fmt.Errorf("%w; it said:\n%s", err, s.said())
+	}
+	s.process = p
+	return nil
 }
 
-func (s *Server) waitUntilReady(ctx context.Context) error {
-	return until(ctx, "PostgreSQL", func(ctx context.Context) error { return s.admin.PingContext(ctx) })
+// journal is what the server prints, until it has a log of its own.
+func (s *Server) journal() string { return filepath.Join(s.dir, "journal") }
+
+const maxSaid = 4 << 10
+
+func (s *Server) said() string {
+	text, err := os.ReadFile(s.journal())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-maxSaid):])
+}
+
+// waitUntilReady gives up as soon as the process has ended. Then whoever answers at its
+// port is another.
+func (s *Server) waitUntilReady(ctx context.Context, p *process) error {
+	ctx, done := context.WithCancel(ctx)
+	defer done()
+	go func() {
+		select {
+		case <-p.over:
+			done()
+		case <-ctx.Done():
+		}
+	}()
+	err := until(ctx, "PostgreSQL", func(ctx context.Context) error { return s.admin.PingContext(ctx) })
+	if p.ended() {
+		return fmt.Errorf("starting PostgreSQL: it ended at once: %w", errors.Join(p.err, err))
+	}
+	return err
+}
+
+// end ends a process by a signal: SIGINT kindly, SIGQUIT at once. One that does not heed it is
+// killed, and its children see that.
+func (p *process) end(by syscall.Signal) error {
+	if err := p.cmd.Process.Signal(by); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("ending PostgreSQL: %w", err)
+	}
+	late := time.NewTimer(endsWithin)
+	defer late.Stop()
+	select {
+	case <-p.over:
+		return p.fault()
+	case <-late.C:
+	}
+	err := errors.Join(fmt.Errorf("PostgreSQL did not end within %s of %s, and was killed", endsWithin, by), p.cmd.Process.Kill())
+	<-p.over
+	return err
+}
+
+// fault is what went wrong with waiting for it; that it ended badly is none.
+func (p *process) fault() error {
+	<-p.over
+	var code *exec.ExitError
+	if errors.As(p.err, &code) {
+		return nil
+	}
+	return p.err
 }
 
 // until asks again and again whether something is so, for as long as a start may take.
@@ -244,18 +334,14 @@ func (s *Server) Exec(ctx context.Context, statement string) error {
 
 // stop ends the server and cuts its connections.
 func (s *Server) stop() error {
-	err := s.admin.Close()
+	var err error
+	if s.admin != nil {
+		err = s.admin.Close()
+	}
 	if s.process == nil {
 		return err
 	}
-	err = errors.Join(err, s.process.Process.Signal(syscall.SIGINT))
-	if wait := s.process.Wait(); wait != nil {
-		var code *exec.ExitError
-		if !errors.As(wait, &code) {
-			err = errors.Join(err, wait)
-		}
-	}
-	return err
+	return errors.Join(err, s.process.end(syscall.SIGINT))
 }
 
 // Close ends the server and removes all it wrote.

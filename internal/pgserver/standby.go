@@ -24,7 +24,7 @@ func (s *Server) Standby(ctx context.Context, with Settings) (*Server, error) {
 		return nil, errors.Join(err, os.RemoveAll(b.dir))
 	}
 	if err := b.runBeside(ctx, s); err != nil {
-		return nil, errors.Join(err, b.Kill(), b.Close())
+		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }

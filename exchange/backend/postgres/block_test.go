@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,9 +14,15 @@ import (
 	"unicode"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/internal/secret"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -218,12 +226,81 @@ func TestOpenReadsThePasswordAndAsksNobody(t *testing.T) {
 		"may not be given to tasks":    func(c *Config) { c.Roles = []string{"pg_read_all_data"} },
 		"owner: ROLE, which":           func(c *Config) { c.Owner = "" },
 		"cannot be one":                func(c *Config) { c.Owner = "pg_database_owner" },
-		"preparing connections":        func(c *Config) { c.RootCertificate = path },
+		"root_certificate:":            func(c *Config) { c.RootCertificate = path },
+		"own account, and a function":  func(c *Config) { c.Owner = "stepkey" },
+		"and the port as port":         func(c *Config) { c.Host = "db.example.com:5432" },
+		"client: host:":                func(c *Config) { c.Client.Host = "10.0.0.1:5432" },
 	} {
 		broken := good
 		spoil(&broken)
 		if _, err := broken.Open(time.Now); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v; want …%s…", err, says)
+		}
+	}
+}
+
+// Nothing of PostgreSQL's own variables, or of its files in a home, is meant for the exchange.
+func TestTheEnvironmentDoesNotCount(t *testing.T) {
+	home := t.TempDir()
+	if err := os.Mkdir(filepath.Join(home, ".postgresql"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"root.crt", "postgresql.crt", "postgresql.key"} {
+		if err := os.WriteFile(filepath.Join(home, ".postgresql", name), []byte("no certificate"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := Server{Host: "fe80::1%eth0", User: "step key", Password: secret.New("a secret")}
+	look := func() (*pgxpool.Config, error) {
+		s, err := newServer(at)
+		if err != nil {
+			return nil, err
+		}
+		return s.config, nil
+	}
+	bare, err := look()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := bare.ConnConfig; c.Host != at.Host || c.User != at.User || c.Port != 5432 || c.TLSConfig.RootCAs != nil {
+		t.Errorf("without any it is %s, %s, %d", c.Host, c.User, c.Port)
+	}
+	t.Setenv("HOME", home)
+	for variable, value := range map[string]string{
+		"PGHOST": "evil", "PGPORT": "1", "PGDATABASE": "evil", "PGUSER": "evil", "PGPASSWORD": "evil", "PGPASSFILE": "/nowhere", "PGAPPNAME": "evil",
+		"PGCONNECT_TIMEOUT": "evil", "PGSSLMODE": "disable", "PGSSLKEY": "/nowhere", "PGSSLCERT": "/nowhere", "PGSSLCERTMODE": "evil", "PGSSLSNI": "0",
+		"PGSSLROOTCERT": "/nowhere", "PGSSLPASSWORD": "evil", "PGSSLNEGOTIATION": "direct", "PGTARGETSESSIONATTRS": "standby", "PGSERVICEFILE": "/nowhere",
+		"PGTZ": "evil", "PGOPTIONS": "-c role=evil", "PGMINPROTOCOLVERSION": "3.2", "PGMAXPROTOCOLVERSION": "3.2", "PGCHANNELBINDING": "require", "PGREQUIREAUTH": "none",
+	} {
+		t.Setenv(variable, value)
+	}
+	with, err := look()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := cmp.Options{
+		cmpopts.IgnoreUnexported(pgx.ConnConfig{}, pgconn.Config{}, pgxpool.Config{}), cmpopts.IgnoreTypes(&tls.Config{}),
+		cmp.FilterValues(func(a, _ any) bool { return reflect.ValueOf(a).Kind() == reflect.Func }, cmp.Ignore()),
+	}
+	if diff := cmp.Diff(bare, with, plain); diff != "" {
+		t.Error(diff)
+	}
+	if with.ConnConfig.TLSConfig.RootCAs != nil || len(with.ConnConfig.TLSConfig.Certificates) != 0 {
+		t.Errorf("an authority or a certificate comes from the environment")
+	}
+	t.Setenv("PGSERVICE", "evil")
+	if _, err := look(); err == nil || !strings.Contains(err.Error(), "unset PGSERVICE") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnAddressMayHaveColons(t *testing.T) {
+	for host, fine := range map[string]bool{
+		"::1": true, "fe80::1%eth0": true, "10.0.0.1": true, "db-1.example.com": true, "db_1": true,
+		"": false, "/var/run": false, "a b": false, "[::1]": false, "::1:x": false, "db:5432": false, "10.0.0.1:5432": false, "db%eth0": false,
+	} {
+		if err := checkAddress(host, 5432, "require"); (err == nil) != fine {
+			t.Errorf("%s: %v", host, err)
 		}
 	}
 }

@@ -25,6 +25,14 @@ type handle struct {
 	OID    string `json:"oid"`
 }
 
+// handleOf is empty where it is lost, or is none: the name is enough then.
+func handleOf(h secret.String) (known handle) {
+	if !h.Empty() && json.Unmarshal([]byte(h.Reveal()), &known) != nil {
+		return handle{}
+	}
+	return known
+}
+
 // Issue makes a login role with exactly the order's scope.
 //
 // All is one transaction in the scope's database, and its COMMIT is not sent before
@@ -50,7 +58,7 @@ func (b *Backend) Issue(ctx context.Context, o backend.Order) (backend.Issued, e
 	if err != nil {
 		return backend.Issued{}, fmt.Errorf("issuing a PostgreSQL role: %w: %w", err, backend.ErrNotCreated)
 	}
-	oid, err := b.create(ctx, role, creation{scope: want, order: o, verifier: proof})
+	oid, err := b.create(ctx, role, creation{scope: want, order: o, verifier: proof, owner: b.owner})
 	if err != nil {
 		issued := backend.Issued{}
 		if !errors.Is(err, backend.ErrNotCreated) {
@@ -81,7 +89,7 @@ func (b *Backend) credential(database, role string, password secret.String) back
 		"username": secret.New(role), "password": password, "host": secret.New(b.client.Host), "port": secret.New(port),
 		"database": secret.New(database), "sslmode": secret.New(b.client.SSLMode), "url": secret.New(where.String()),
 	}
-	return backend.Issued{Values: values, Env: map[string]string{
+	return backend.Issued{Values: values, Public: []string{"username", "host", "port", "database", "sslmode"}, Env: map[string]string{
 		"PGHOST": "host", "PGPORT": "port", "PGUSER": "username", "PGPASSWORD": "password", "PGDATABASE": "database",
 		"PGSSLMODE": "sslmode", "DATABASE_URL": "url",
 	}}
@@ -92,6 +100,7 @@ type creation struct {
 	scope    *scope
 	order    backend.Order
 	verifier string
+	owner    string // gets what it leaves behind; empty: it is dropped
 }
 
 // create makes the role and returns its OID, which is empty where it is not known.
@@ -133,7 +142,7 @@ func (b *Backend) createOnce(ctx context.Context, role string, c creation) (stri
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", err, backend.ErrNotCreated)
 	case x.withheld() != "":
-		return "", fmt.Errorf("PostgreSQL says: %s; %s: %w", x.withheld(), hintFor("42501"), backend.ErrNotCreated)
+		return "", fmt.Errorf("PostgreSQL says: %s; %s: %w", x.withheld(), hintFor(notPermitted), backend.ErrNotCreated)
 	}
 	oid, err := c.check(got)
 	if err != nil {
@@ -208,7 +217,7 @@ func (g group) target() string {
 
 // readBack asks what PostgreSQL made of it, before it is committed: its OID, whether it
 // has no attribute more, its limit, its end, whether it can connect, how many roles it
-// is a member of, and whether it is one of the role meant.
+// is a member of, whether it is one of the role meant, and what is wrong with its heir.
 func (c creation) readBack(role string) string {
 	member := "'-'"
 	if c.scope.role != "" {
@@ -217,13 +226,13 @@ func (c creation) readBack(role string) string {
 	return "SELECT r.oid, r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls, r.rolconnlimit," +
 		" r.rolvaliduntil = " + literal(c.until()) + "::pg_catalog.timestamptz," +
 		" pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')," +
-		" (SELECT count(DISTINCT m.roleid) FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid), " + member +
+		" (SELECT count(DISTINCT m.roleid) FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid), " + member + ", " + heirFault(c.owner) +
 		" FROM pg_catalog.pg_roles r WHERE r.rolname = " + literal(role)
 }
 
 // check holds PostgreSQL's answer against the order: not more, not less, not longer.
 func (c creation) check(got answers) (oid string, err error) {
-	row, err := got.row(7)
+	row, err := got.row(8)
 	if err != nil {
 		return "", err
 	}
@@ -239,6 +248,9 @@ func (c creation) check(got answers) (oid string, err error) {
 	case row[4] != "t":
 		return "", fmt.Errorf("the role %s may not connect to database %s, so its members may not either; GRANT CONNECT ON DATABASE to it",
 			shown(c.scope.role), shown(c.scope.database))
+	}
+	if row[7] != "" {
+		return "", fmt.Errorf("owner: %s cannot get what the lease leaves behind: %s", shown(c.owner), reach.OneLine(row[7], maxWords))
 	}
 	return row[0], nil
 }

@@ -121,8 +121,8 @@ var expected = map[string]bool{
 // looks are the questions by a part of each that no name or text comes into.
 var looks = map[string]string{
 	"SELECT r.oid, r.rolsuper OR r.rolcreatedb":                     "SELECT r.oid, r.rolsuper OR … FROM pg_roles",
-	"SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l":              "SELECT virtual transactions",
-	"SELECT a.pid, a.usesysid IS NOT DISTINCT FROM (SELECT":         "SELECT sessions",
+	"SELECT l.pid, l.virtualtransaction, bool_or(l.locktype = T":    "SELECT virtual transactions",
+	"SELECT a.pid, a.usesysid IS NULL AND a.datid IS NULL, a.uses":  "SELECT sessions",
 	"SELECT pg_catalog.quote_literal(p.gid), p.database, p.owner":   "SELECT prepared transactions",
 	"SELECT DISTINCT COALESCE(d.datname, pg_catalog.current_datab":  "SELECT databases",
 	"SELECT DISTINCT g.rolname FROM pg_catalog.pg_auth_members m":   "SELECT memberships",

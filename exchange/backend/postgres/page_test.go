@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -89,6 +90,9 @@ func TestTheTasksOfThePageAreTakenAndTheirCredentialsWork(t *testing.T) {
 		made, err := b.Issue(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if slices.Sort(made.Public); !slices.Equal(made.Public, []string{"database", "host", "port", "sslmode", "username"}) {
+			t.Errorf("no secret are %q", made.Public)
 		}
 		if err := running(does)(t.Context(), made.Values); err != nil {
 			t.Errorf("%s: %v", file, err)

@@ -151,7 +151,11 @@ func New(o Options) (*Backend, error) {
 		return b, nil
 	}
 	if o.Owner != "" {
-		if why := roleFault(o.Owner); why != "" {
+		why := roleFault(o.Owner)
+		if o.Owner == o.Server.User {
+			why = "it is the exchange's own account, and a function or view that a lease leaves behind would act as it; make a role that holds no more than the tasks"
+		}
+		if why != "" {
 			return nil, fmt.Errorf("owner: %s cannot be one: %s", yamlfile.Quote(o.Owner), why)
 		}
 	}

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,8 +17,8 @@ import (
 //
 //  1. No login, no password: committed before anything is counted, so what is counted
 //     can only become less.
-//  2. Sessions are terminated until there is none, and none that had passed its login
-//     before 1 and cannot be seen yet.
+//  2. Sessions are terminated until there is none, those too that had passed their login
+//     before 1 and cannot be seen yet: see starting.
 //  3. Prepared transactions, which outlive sessions, are rolled back.
 //  4. What the role owns is given away or dropped, and what it was granted taken back,
 //     in every database in which there is such a thing.
@@ -31,10 +30,7 @@ func (b *Backend) Revoke(ctx context.Context, lease backend.LeaseID, h secret.St
 	if !named || b.server == nil {
 		return nil // Issue makes none for such an id
 	}
-	var known handle
-	if !h.Empty() && json.Unmarshal([]byte(h.Reveal()), &known) != nil {
-		known = handle{} // as if it were lost: the name is enough
-	}
+	known := handleOf(h)
 	err := b.unlessDisturbed(ctx, func() error { return b.revoke(ctx, role, known) })
 	if err != nil {
 		return fmt.Errorf("revoking the PostgreSQL role of lease %s: %w", lease, err)
@@ -93,23 +89,24 @@ func (b *Backend) absent(ctx context.Context, role string, known handle) error {
 	case known.OID == "":
 		return nil
 	}
-	got, err := x.run(ctx, "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usesysid = "+literal(known.OID)+"::pg_catalog.oid")
-	if err != nil {
+	last, err := b.lastOf(ctx, x, known.OID)
+	switch {
+	case err != nil:
 		return err
+	case last.sessions != "0":
+		return fmt.Errorf("somebody dropped the role, and %s of its sessions are still open; a superuser ends them: "+
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = %s", last.sessions, reach.OneLine(known.OID, maxName))
+	case last.unseen > 0:
+		return last.unsaid()
 	}
-	row, err := got.row(1)
-	if err == nil && row[0] != "0" {
-		err = fmt.Errorf("somebody dropped the role, and %s of its sessions are still open; a superuser ends them: "+
-			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = %s", row[0], reach.OneLine(known.OID, maxName))
-	}
-	return err
+	return nil
 }
 
 // remains is what a role still has on the server.
 type remains struct {
 	oid       string
 	sessions  int
-	starting  bool     // somebody logs in who cannot be seen yet
+	starting  []starting
 	databases []string // in which it owns something or was granted something
 	memberOf  []string
 	prepared  []prepared // transactions
@@ -120,13 +117,9 @@ type remains struct {
 type prepared struct{ id, database, owner string }
 
 const (
-	looks = 60 // at sessions that are ending; with pauses of 5 to 250 ms, 14 s
-	// startingLooks is how often somebody who logs in is waited for, 155 ms in all. From
-	// the moment at which the server has looked whether a role may log in, a login is a
-	// matter of milliseconds. Who takes longer has not come that far, and is refused.
-	startingLooks = 6
-	firstPause    = 5 * time.Millisecond
-	lastPause     = 250 * time.Millisecond
+	looks      = 60 // at sessions that are ending; with pauses of 5 to 250 ms, 14 s
+	firstPause = 5 * time.Millisecond
+	lastPause  = 250 * time.Millisecond
 )
 
 // disconnect stops logins, terminates sessions until none is left, and returns what else
@@ -140,6 +133,7 @@ func (b *Backend) disconnect(ctx context.Context, role string) (remains, error) 
 	before := []string{"BEGIN", "ALTER ROLE " + identifier(role) + " WITH NOLOGIN PASSWORD NULL", "COMMIT"}
 	pause := firstPause
 	var left remains
+	var early []starting // those of the first look; whoever came later is refused
 	for look := range looks {
 		if look > 0 {
 			if err := b.pause(ctx, pause); err != nil {
@@ -150,14 +144,24 @@ func (b *Backend) disconnect(ctx context.Context, role string) (remains, error) 
 		if left, err = lookOnce(ctx, x, before); err != nil {
 			return left, err
 		}
-		before = nil
-		if left.sessions == 0 && (!left.starting || look >= startingLooks) {
-			return left, nil
+		if look == 0 {
+			early = left.starting
 		}
+		before, early = nil, still(early, left.starting)
 		if left.sessions > 0 {
 			if err := terminate(ctx, x); err != nil {
 				return left, err
 			}
+		}
+		if look >= startingLooks && len(early) > 0 {
+			its, err := terminateStarting(ctx, x, early, left.memberOf)
+			if err != nil {
+				return left, err
+			}
+			left.sessions += its
+		}
+		if left.sessions == 0 && (len(early) == 0 || look >= startingLooks) {
+			return left, nil
 		}
 	}
 	return left, fmt.Errorf("%d sessions do not end although they were told to; trying again: %w", left.sessions, backend.ErrUnavailable)
@@ -177,17 +181,16 @@ func oidOf(role string) string {
 	return "(SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = " + literal(role) + ")"
 }
 
-// lookOnce looks at all that a role has, after what comes before. The order counts: a session holds the lock of
-// its own virtual transaction from before it is asked for its password until after it
-// can be seen in pg_stat_activity, so who is in neither is not there.
+// lookOnce looks at all that a role has, after what comes before. Its first two questions are in the order that
+// starting is about.
 //
 // A prepared transaction is the role's if it says so, or if it holds a lock on the role:
 // then it has made something that the role owns, or granted it something.
 func lookOnce(ctx context.Context, x *session, before []string) (remains, error) {
 	oid, home := oidOf(x.role), "pg_catalog.current_database()"
 	got, err := x.run(ctx, append(before,
-		"SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l WHERE l.locktype = 'virtualxid' AND l.pid IS NOT NULL",
-		"SELECT a.pid, a.usesysid IS NOT DISTINCT FROM "+oid+", a.usesysid IS NULL AND a.datid IS NULL FROM pg_catalog.pg_stat_activity a",
+		startingQuestion,
+		seenQuestion+", a.usesysid IS NOT DISTINCT FROM "+oid+" FROM pg_catalog.pg_stat_activity a",
 		"SELECT pg_catalog.quote_literal(p.gid), p.database, p.owner FROM pg_catalog.pg_prepared_xacts p WHERE p.owner = "+literal(x.role)+
 			" OR EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks t ON t.virtualtransaction = l.virtualtransaction"+
 			" WHERE l.locktype = 'object' AND l.pid IS NULL AND t.locktype = 'transactionid' AND t.pid IS NULL AND t.transactionid = p.transaction"+
@@ -203,7 +206,7 @@ func lookOnce(ctx context.Context, x *session, before []string) (remains, error)
 }
 
 func remainsOf(got answers) (remains, error) {
-	locked, err1 := got.rows(5, 1)
+	locked, err1 := got.rows(5, 3)
 	seen, err2 := got.rows(4, 3)
 	transactions, err3 := got.rows(3, 3)
 	databases, err4 := got.rows(2, 1)
@@ -213,14 +216,12 @@ func remainsOf(got answers) (remains, error) {
 		return remains{}, err
 	}
 	left := remains{oid: row[0]}
-	known := map[string]bool{}
 	for _, s := range seen {
-		known[s[0]] = s[2] != "t"
-		if s[1] == "t" {
+		if s[2] == "t" {
 			left.sessions++
 		}
 	}
-	left.starting = slices.ContainsFunc(locked, func(pid []string) bool { return !known[pid[0]] })
+	left.starting = unseen(locked, seen)
 	for _, t := range transactions {
 		left.prepared = append(left.prepared, prepared{id: t[0], database: t[1], owner: t[2]})
 	}
@@ -271,7 +272,7 @@ func (b *Backend) remove(ctx context.Context, role string, left remains) error {
 	}
 	slices.Sort(left.databases)
 	for i, database := range left.databases {
-		err := b.in(ctx, database, role, func(x *session) error {
+		removed := func(x *session) error {
 			rest, err := b.disown(ctx, x, left.memberOf)
 			if err != nil {
 				return err
@@ -281,7 +282,13 @@ func (b *Backend) remove(ctx context.Context, role string, left remains) error {
 			}
 			_, err = x.run(ctx, append(rest, "COMMIT")...)
 			return err
-		})
+		}
+		err := b.in(ctx, database, role, removed)
+		if code(err) == outOfMemory {
+			if err = b.in(ctx, database, role, func(x *session) error { return b.inPortions(ctx, x) }); err == nil {
+				err = b.in(ctx, database, role, removed)
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("removing what it has in database %s: %w", shown(database), err)
 		}
@@ -307,6 +314,9 @@ func (b *Backend) disown(ctx context.Context, x *session, of []string) (rest []s
 		dropOwned = "DROP OWNED BY " + name // privileges are all that is left
 	}
 	got, err := x.run(ctx, append(begin, grantsOf(x.role))...)
+	if f := (*fault)(nil); b.owner != "" && errors.As(err, &f) && f.code == notPermitted && f.after == len(begin)-1 {
+		f.hint = b.heirHint()
+	}
 	if err != nil {
 		return nil, err
 	}

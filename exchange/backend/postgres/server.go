@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -50,18 +51,27 @@ type server struct {
 	pools  map[string]*pgxpool.Pool // by database
 }
 
-var hostForm = regexp.MustCompile(`\A[0-9A-Za-z][0-9A-Za-z.:%_-]{0,252}\z`)
+var hostForm = regexp.MustCompile(`\A[0-9A-Za-z][0-9A-Za-z._-]{0,252}\z`)
 
 func checkAddress(host string, port int, sslmode string) error {
+	_, noAddress := netip.ParseAddr(host)
 	switch {
-	case !hostForm.MatchString(host):
-		return fmt.Errorf("host: want a name or an address, as db.example.com; found %s", yamlfile.Quote(host))
+	case noAddress != nil && !hostForm.MatchString(host):
+		return fmt.Errorf("host: want a name or an address alone, as db.example.com, and the port as port; found %s", yamlfile.Quote(host))
 	case port < 1 || port > 65535:
 		return fmt.Errorf("port: want 1 to 65535; found %d", port)
 	case !slices.Contains([]string{"disable", "require", "verify-ca", "verify-full"}, sslmode):
 		return fmt.Errorf("sslmode: want verify-full, verify-ca, require or disable; found %s", yamlfile.Quote(sslmode))
 	}
 	return nil
+}
+
+// ours are all that the driver would else take from the process's environment, or from files in the home of whoever
+// runs it, PGSERVICE excepted: who says nothing of a setting here has it from there. TLS is ours alone, see encryption.
+var ours = url.Values{
+	"sslmode": {"disable"}, "sslrootcert": {""}, "sslcert": {""}, "sslkey": {""}, "sslcertmode": {"disable"}, "sslnegotiation": {"postgres"},
+	"passfile": {""}, "connect_timeout": {"5"}, "target_session_attrs": {"any"}, "min_protocol_version": {"3.0"}, "max_protocol_version": {"3.0"},
+	"channel_binding": {"prefer"}, "require_auth": {"scram-sha-256"},
 }
 
 func newServer(at Server) (*server, error) {
@@ -74,18 +84,18 @@ func newServer(at Server) (*server, error) {
 	if err := checkAddress(at.Host, at.Port, at.SSLMode); err != nil {
 		return nil, err
 	}
-	options := url.Values{"sslmode": {at.SSLMode}, "require_auth": {"scram-sha-256"}}
-	if at.RootCertificate != "" {
-		options.Set("sslrootcert", at.RootCertificate)
-	}
-	where := url.URL{Scheme: "postgres", User: url.User(at.User), Host: at.address(), Path: "/postgres", RawQuery: options.Encode()}
-	config, err := pgxpool.ParseConfig(where.String())
+	encryption, err := at.encryption()
 	if err != nil {
-		return nil, fmt.Errorf("preparing connections to PostgreSQL: %w", err)
+		return nil, err
+	}
+	where := url.URL{Scheme: "postgres", User: url.User(at.User), Host: at.address(), Path: "/postgres", RawQuery: ours.Encode()}
+	config, err := pgxpool.ParseConfig(where.String())
+	if err != nil { // nothing of where can be at fault
+		return nil, fmt.Errorf("preparing connections to PostgreSQL: unset PGSERVICE and others of PostgreSQL's variables; the exchange needs none, and its driver cannot read one of them: %w", err)
 	}
 	c := config.ConnConfig
-	// Whatever the process's environment says of PostgreSQL is not meant for us.
 	c.User, c.Password, c.RuntimeParams, c.Fallbacks, c.ValidateConnect = at.User, at.Password.Reveal(), settings, nil, nil
+	c.TLSConfig = encryption
 	c.ConnectTimeout, c.OnNotice = connectWithin, keepWithheld
 	config.MaxConns, config.MinConns, config.MaxConnIdleTime = connections, 0, idleFor
 	// A connection that died is found out before anything of a lease is said on it.
@@ -171,7 +181,9 @@ func (x *session) run(ctx context.Context, statements ...string) (answers, error
 	delete(c.CustomData(), privilegeNotGranted)
 	all, err := c.Exec(ctx, strings.Join(statements, ";\n")).ReadAll()
 	if err != nil {
-		return nil, faultOf("", err, x.role)
+		f := faultOf("", err, x.role)
+		f.after = len(all)
+		return nil, f
 	}
 	return all, nil
 }

@@ -117,6 +117,7 @@ type scene struct {
 
 type choice struct {
 	drop     bool // what is owned, instead of giving it to migrator
+	owner    string
 	pause    func(context.Context, time.Duration) error
 	now      func() time.Time
 	database string // default app
@@ -148,6 +149,9 @@ func (p *place) scene(t testing.TB, c choice) *scene {
 	}
 	if c.drop {
 		o.Owner = ""
+	}
+	if c.owner != "" {
+		o.Owner = c.owner
 	}
 	if c.database != "" {
 		o.Databases = []string{c.database}

@@ -17,9 +17,16 @@ type fault struct {
 	code  string // SQLSTATE; empty where no answer came
 	clear bool   // an answer of severity ERROR: the statement, and its transaction, did nothing
 	words string
+	hint  string // what to do; may be empty
+	after int    // statements of the same message that had been answered before
 }
 
-func (f *fault) Error() string { return f.words }
+func (f *fault) Error() string {
+	if f.hint == "" {
+		return f.words
+	}
+	return f.words + "; " + f.hint
+}
 
 // Is: waiting helps where nobody answered, and where the answer says so.
 func (f *fault) Is(target error) bool {
@@ -31,12 +38,18 @@ const (
 	duplicateObject = "42710"
 	uniqueViolation = "23505"
 	internalError   = "XX000"
+	notPermitted    = "42501"
+	outOfMemory     = "53200"
 )
 
 // unavailable: connection exceptions (08), want of resources (53), intervention by an
 // operator (57), what is rolled back because of others (40), a lock that is not
-// available (55P03), and a server that is a standby (25006).
+// available (55P03), and a server that is a standby (25006). Of those of 53, a table of
+// locks that is too small does not grow.
 func unavailable(code string) bool {
+	if code == outOfMemory {
+		return false
+	}
 	switch code[:2] {
 	case "08", "53", "57", "40":
 		return true
@@ -56,11 +69,9 @@ func faultOf(doing string, err error, role string) *fault {
 		if answer.Detail != "" {
 			f.words += "; " + answer.Detail
 		}
-		if hint := hintFor(answer.Code); hint != "" {
-			f.words += "; " + hint
-		}
-	} else if hint := hintForTLS(err); hint != "" {
-		f.words += "; " + hint
+		f.hint = hintFor(answer.Code)
+	} else {
+		f.hint = hintForTLS(err)
 	}
 	if doing != "" {
 		f.words = doing + ": " + f.words
@@ -89,7 +100,7 @@ func code(err error) string {
 
 func hintFor(code string) string {
 	switch code {
-	case "42501":
+	case notPermitted:
 		return "the exchange's account lacks a privilege that the task needs, or may not give it on: compare with the set-up in docs/backends/postgres.md"
 	case "3D000":
 		return "there is no such database on this server; compare databases in the configuration"
@@ -99,6 +110,8 @@ func hintFor(code string) string {
 		return "compare user, password_file and sslmode in the configuration with the server's account, and its pg_hba.conf"
 	case "53300":
 		return "the server, or the exchange's account, has no connection left"
+	case outOfMemory:
+		return "one transaction takes more locks than the server has room for: raise max_locks_per_transaction and restart it; or it has no memory left"
 	case "54000":
 		return "one table can hold the grants of so many roles only; give the task a role that holds them instead"
 	case "55P03":
