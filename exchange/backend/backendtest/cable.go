@@ -65,6 +65,13 @@ func (n *Cable) LoseReply(words string) {
 	n.lose, n.early = []byte(words), false
 }
 
+// Lost reports whether what was to be lost has been.
+func (n *Cable) Lost() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lose == nil
+}
+
 // CutBefore loses the connection before the server hears the next message that holds such
 // words.
 func (n *Cable) CutBefore(words string) {

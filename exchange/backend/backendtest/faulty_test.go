@@ -3,7 +3,7 @@ package backendtest
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
@@ -16,7 +16,8 @@ type faulty struct {
 	scope  func(backend.Block) (backend.Scope, error)
 	terms  func(backend.Order) backend.Terms
 	issue  func(context.Context, backend.Order) (backend.Issued, error)
-	revoke func(backend.LeaseID, secret.String) error
+	revoke func(context.Context, backend.LeaseID, secret.String) error
+	gone   func(secret.String) (bool, error)
 }
 
 func (f faulty) Scope(b backend.Block) (backend.Scope, error) {
@@ -42,9 +43,16 @@ func (f faulty) Issue(ctx context.Context, o backend.Order) (backend.Issued, err
 
 func (f faulty) Revoke(ctx context.Context, lease backend.LeaseID, handle secret.String) error {
 	if f.revoke != nil {
-		return f.revoke(lease, handle)
+		return f.revoke(ctx, lease, handle)
 	}
 	return f.honest.Revoke(ctx, lease, handle)
+}
+
+func (f faulty) Gone(ctx context.Context, lease backend.LeaseID, handle secret.String) (bool, error) {
+	if f.gone != nil {
+		return f.gone(handle)
+	}
+	return f.honest.Gone(ctx, lease, handle)
 }
 
 // judging is a scope with a judgement of its own.
@@ -88,6 +96,30 @@ func judged(h honest, covers func(can, backend.Scope) bool) faulty {
 	}
 }
 
+// worded makes a backend whose scopes are said so.
+func worded(h honest, words func(can) string) faulty {
+	return faulty{honest: h, scope: func(b backend.Block) (backend.Scope, error) {
+		scope, err := h.Scope(b)
+		if err != nil {
+			return nil, err
+		}
+		return judging{scope.(can), can.Covers, words}, nil
+	}}
+}
+
+// giving makes a backend that gives other verbs and another life than it says.
+func giving(h honest, verbs func(can) can, life time.Duration) faulty {
+	return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
+		scope, ours := o.Scope.(can)
+		if !ours {
+			return h.Issue(ctx, o)
+		}
+		issued, err := h.grant(o, verbs(scope), o.At.Add(life))
+		issued.Granted, issued.DiesAt = scope, h.Terms(o).DiesAt
+		return issued, err
+	}}
+}
+
 // issuing makes a backend that changes what was issued.
 func issuing(h honest, change func(backend.Order, *backend.Issued, error) error) faulty {
 	return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
@@ -102,6 +134,8 @@ type fault struct {
 	over  func(honest) backend.Backend
 	found string
 }
+
+const tenYears = 10 * 365 * 24 * time.Hour
 
 var issueFaults = []fault{
 	{"a hostile block is accepted", func(h honest) backend.Backend {
@@ -122,14 +156,20 @@ var issueFaults = []fault{
 		}}
 	}, "hostile blocks are refused with their place"},
 	{"a scope has no words", func(h honest) backend.Backend {
-		return faulty{honest: h, scope: func(b backend.Block) (backend.Scope, error) {
-			scope, err := h.Scope(b)
-			if err != nil {
-				return nil, err
-			}
-			return judging{scope.(can), can.Covers, func(can) string { return " " }}, nil
-		}}
+		return worded(h, func(can) string { return " " })
 	}, "a block is read and said in words"},
+	{"the words hold the exchange's own password", func(h honest) backend.Backend {
+		return worded(h, func(can) string { return "notes of whoever has " + ownPassword })
+	}, "a block is read and said in words"},
+	{"every scope is said in the same words", func(h honest) backend.Backend {
+		return worded(h, func(can) string { return "read notes" })
+	}, "the words of a scope say what it allows and nothing more"},
+	{"the words leave out the worst", func(h honest) backend.Backend {
+		return worded(h, func(c can) string { return strings.ReplaceAll(c.String(), "burn", "tidy") })
+	}, "the words of a scope say what it allows and nothing more"},
+	{"the words promise too much", func(h honest) backend.Backend {
+		return worded(h, func(c can) string { return c.String() + ", and you may burn them" })
+	}, "the words of a scope say what it allows and nothing more"},
 	{"covers is always true", func(h honest) backend.Backend {
 		return judged(h, func(can, backend.Scope) bool { return true })
 	}, "a scope covers what it allows and nothing more"},
@@ -162,26 +202,27 @@ var issueFaults = []fault{
 		}}
 	}, "an order from long ago is not filled beyond its terms"},
 	{"the credential outlives its death", func(h honest) backend.Backend {
-		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
-			scope, ours := o.Scope.(can)
-			if !ours {
-				return h.Issue(ctx, o)
-			}
-			issued, err := h.grant(o, scope, h.now().Add(2*noteLife))
-			issued.DiesAt = h.Terms(o).DiesAt
-			return issued, err
-		}}
+		return giving(h, func(ordered can) can { return ordered }, 2*noteLife)
 	}, "a credential is gone when it was said to be"},
 	{"the credential can do everything", func(h honest) backend.Backend {
-		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
-			if _, ours := o.Scope.(can); !ours {
-				return h.Issue(ctx, o)
-			}
-			issued, err := h.grant(o, can{"read", "write", "burn"}, h.Terms(o).DiesAt)
-			issued.Granted = o.Scope
-			return issued, err
-		}}
+		return giving(h, func(can) can { return can{"read", "write", "burn"} }, noteLife)
 	}, "a credential does its task and nothing else"},
+	{"a narrower order gets what the task's block allows", func(h honest) backend.Backend {
+		return giving(h, func(ordered can) can { return append(can{"write"}, ordered...) }, noteLife)
+	}, "a narrower order gets no more than it says"},
+	{"a narrower order gets nothing", func(h honest) backend.Backend {
+		return giving(h, func(ordered can) can {
+			if len(ordered) == 1 {
+				return nil
+			}
+			return ordered
+		}, noteLife)
+	}, "a narrower order gets no more than it says"},
+	{"a credential lives for ten years, and the terms say so", func(h honest) backend.Backend {
+		f := giving(h, func(ordered can) can { return ordered }, tenYears)
+		f.terms = func(o backend.Order) backend.Terms { return backend.Terms{DiesAt: o.At.Add(tenYears), Revocable: true} }
+		return f
+	}, "a life follows the order's end"},
 	{"more is granted than was ordered", func(h honest) backend.Backend {
 		return issuing(h, func(_ backend.Order, issued *backend.Issued, err error) error {
 			issued.Granted = can{"read", "write", "burn"}
@@ -233,120 +274,4 @@ var issueFaults = []fault{
 			return err
 		})
 	}, "every order gets a credential of its own"},
-}
-
-var endFaults = []fault{
-	{"revoke does nothing", func(h honest) backend.Backend {
-		return faulty{honest: h, revoke: func(backend.LeaseID, secret.String) error { return nil }}
-	}, "revoking ends a credential, once and again"},
-	{"revoke works once", func(h honest) backend.Backend {
-		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
-			before := h.live()
-			err := h.Revoke(context.Background(), lease, handle)
-			if err == nil && h.live() == before {
-				return errors.New("there is no such key")
-			}
-			return err
-		}}
-	}, "revoking ends a credential, once and again"},
-	{"revoke without a handle ends everything", func(h honest) backend.Backend {
-		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
-			if handle.Empty() {
-				h.mu.Lock()
-				defer h.mu.Unlock()
-				clear(h.byKey)
-				return nil
-			}
-			return h.Revoke(context.Background(), lease, handle)
-		}}
-	}, "revoking what was never issued ends nothing else"},
-	{"revoke without a handle says gone and does nothing", func(h honest) backend.Backend {
-		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
-			if handle.Empty() {
-				return nil
-			}
-			return h.Revoke(context.Background(), lease, handle)
-		}}
-	}, "a lost answer leaves no false certainty"},
-	{"revoke without a handle asks to be tried for ever", func(h honest) backend.Backend {
-		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
-			if handle.Empty() {
-				return errors.New("the handle is missing")
-			}
-			return h.Revoke(context.Background(), lease, handle)
-		}}
-	}, "a lost answer leaves no false certainty"},
-	{"every failure is called certain", func(h honest) backend.Backend {
-		return issuing(h, func(_ backend.Order, _ *backend.Issued, err error) error {
-			if err != nil {
-				return fmt.Errorf("%w; %w", err, backend.ErrNotCreated)
-			}
-			return nil
-		})
-	}, "a lost answer leaves no false certainty"},
-	{"a creation without an answer is tried again", func(h honest) backend.Backend {
-		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
-			issued, err := h.Issue(ctx, o)
-			if errors.Is(err, errNoAnswer) {
-				return h.Issue(ctx, o)
-			}
-			return issued, err
-		}}
-	}, "a lost answer leaves no false certainty"},
-	{"revoke calls an outage gone", func(h honest) backend.Backend {
-		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
-			_ = h.Revoke(context.Background(), lease, handle)
-			return nil
-		}}
-	}, "while the outside system is down nothing is claimed"},
-	{"revoke calls an outage lost", func(h honest) backend.Backend {
-		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
-			if err := h.Revoke(context.Background(), lease, handle); err != nil {
-				return fmt.Errorf("%w: %w", err, backend.ErrLost)
-			}
-			return nil
-		}}
-	}, "while the outside system is down nothing is claimed"},
-	{"an outage is not called one", func(h honest) backend.Backend {
-		return issuing(h, func(_ backend.Order, _ *backend.Issued, err error) error {
-			if errors.Is(err, backend.ErrUnavailable) {
-				return errors.New("something went wrong")
-			}
-			return err
-		})
-	}, "while the outside system is down nothing is claimed"},
-	{"an error holds the key", func(h honest) backend.Backend {
-		return faulty{honest: h, revoke: func(lease backend.LeaseID, handle secret.String) error {
-			if err := h.Revoke(context.Background(), lease, handle); err != nil {
-				return fmt.Errorf("DELETE /keys/%s: %w", handle.Reveal(), err)
-			}
-			return nil
-		}}
-	}, "while the outside system is down nothing is claimed"},
-	{"a request that is over is called uncreated and filled", func(h honest) backend.Backend {
-		return faulty{honest: h, issue: func(ctx context.Context, o backend.Order) (backend.Issued, error) {
-			if ctx.Err() != nil {
-				_, _ = h.Issue(context.WithoutCancel(ctx), o)
-			}
-			return h.Issue(ctx, o)
-		}}
-	}, "a request that is over makes no false claim"},
-	{"what cannot be revoked is called revoked", func(h honest) backend.Backend {
-		return faulty{honest: h,
-			terms: func(o backend.Order) backend.Terms { return backend.Terms{DiesAt: o.At.Add(noteLife)} },
-			revoke: func(backend.LeaseID, secret.String) error {
-				return nil
-			}}
-	}, "revoking ends a credential, once and again"},
-	{"those who come together share one credential", func(h honest) backend.Backend {
-		meeting := make(chan backend.Issued)
-		return issuing(h, func(_ backend.Order, issued *backend.Issued, err error) error {
-			select {
-			case meeting <- *issued:
-			case *issued = <-meeting:
-			case <-time.After(20 * time.Millisecond):
-			}
-			return err
-		})
-	}, "many at once do not disturb each other"},
 }

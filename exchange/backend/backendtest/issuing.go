@@ -29,6 +29,26 @@ func credentialsWork(s *stage) {
 	}
 }
 
+// narrowing: what a task's block allows is not what somebody gets who asked for less.
+func narrowing(s *stage) {
+	exceed := s.Exceed
+	if exceed == nil {
+		exceed = s.Use
+	}
+	o, less := s.issue(s.scope(s.harness.Narrower))
+	s.wellFormed(o, less)
+	if err := s.UseLess(s.Context(), less.Values); err != nil {
+		s.Errorf("a credential for %s does not work: %v", o.Scope, err)
+	}
+	if exceed(s.Context(), less.Values) == nil || s.Overstep(s.Context(), less.Values) == nil {
+		s.Errorf("a credential for %s does more than that", o.Scope)
+	}
+	_, good := s.issue(s.scope(s.harness.Good))
+	if err := exceed(s.Context(), good.Values); err != nil {
+		s.Errorf("what exceeds the narrower scope fails even with the good one, so it proves nothing: %v", err)
+	}
+}
+
 var variable = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
 // wellFormed checks what an Issued says of itself.
@@ -83,7 +103,6 @@ func oldOrders(s *stage) {
 		s.claims(err, before, "an order from two days ago")
 		return
 	}
-	s.remember(issued)
 	s.keepsTerms(o, issued)
 	if issued.DiesAt.Before(s.Now()) {
 		s.live(before, "a credential that is said to be dead already")
@@ -93,7 +112,6 @@ func oldOrders(s *stage) {
 // claims fails where an error says that nothing was created and something was.
 func (s *stage) claims(err error, before int, when string) {
 	s.Helper()
-	s.silent("the error", err.Error())
 	if !errors.Is(err, backend.ErrNotCreated) {
 		return
 	}
@@ -187,8 +205,7 @@ func cancelled(s *stage) {
 	before := s.Live()
 	issued, err := s.Backend.Issue(ctx, s.order(s.scope(s.harness.Good)))
 	if err == nil {
-		s.remember(issued) // a backend that asks nobody need not look at the context
-		s.use(issued)
+		s.use(issued) // a backend that asks nobody need not look at the context
 		return
 	}
 	s.claims(err, before, "issuing for a request that is over")

@@ -22,8 +22,10 @@ type notes struct {
 	clock  time.Time
 	byKey  map[string]note
 	serial int
-	lose   bool
+	lose   bool // the answer to the next creation
+	unsaid bool // the answer to the next removal
 	down   bool
+	lasts  bool // what a key opened goes on without it
 }
 
 // note is one credential over there.
@@ -94,7 +96,41 @@ func (n *notes) remove(key string, lease backend.LeaseID) error {
 			delete(n.byKey, known)
 		}
 	}
+	if n.unsaid {
+		n.unsaid = false
+		return errNoAnswer
+	}
 	return nil
+}
+
+// has looks for a key.
+func (n *notes) has(key string) (bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.down {
+		return false, errNoAnswer
+	}
+	one, ok := n.byKey[key]
+	return ok && n.clock.Before(one.dies), nil
+}
+
+// open keeps something open with a key.
+func (n *notes) open(_ context.Context, values map[string]secret.String) (func() bool, error) {
+	if err := n.try(values, "read"); err != nil {
+		return nil, err
+	}
+	return func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		_, ok := n.byKey[values["key"].Reveal()]
+		return ok || n.lasts
+	}, nil
+}
+
+func (n *notes) dies(values map[string]secret.String) (time.Time, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.byKey[values["key"].Reveal()].dies, nil
 }
 
 func (n *notes) try(values map[string]secret.String, verb string) error {
@@ -120,7 +156,10 @@ func (c can) String() string { return strings.Join(c, " and ") + " notes" }
 // honest is a backend without faults.
 type honest struct{ *notes }
 
-const noteLife = time.Hour
+const (
+	noteLife    = time.Hour
+	ownPassword = "the-exchanges-own-password"
+)
 
 func (honest) Scope(node backend.Block) (backend.Scope, error) {
 	var block struct {
@@ -170,24 +209,39 @@ func (h honest) Revoke(_ context.Context, lease backend.LeaseID, handle secret.S
 	return nil
 }
 
+// Gone looks for the key.
+func (h honest) Gone(_ context.Context, _ backend.LeaseID, handle secret.String) (bool, error) {
+	has, err := h.has(handle.Reveal())
+	if err != nil {
+		return false, fmt.Errorf("looking for a note's key: %w", err)
+	}
+	return !has, nil
+}
+
 // harness puts a backend over fresh notes.
 func harness(over func(honest) backend.Backend) Harness {
 	return Harness{
 		Open: func(testing.TB) World {
 			n := newNotes()
+			may := func(verb string) Deed {
+				return func(_ context.Context, values map[string]secret.String) error { return n.try(values, verb) }
+			}
 			return World{
-				Backend: over(honest{n}), Now: n.now, Live: n.live, Advance: n.advance,
-				Use: func(_ context.Context, values map[string]secret.String) error { return n.try(values, "write") },
-				Overstep: func(_ context.Context, values map[string]secret.String) error {
-					return n.try(values, "burn")
-				},
+				Backend: over(honest{n}), Now: n.now, Live: n.live, Advance: n.advance, Secrets: []string{ownPassword},
+				Use: may("write"), UseLess: may("read"), Overstep: may("burn"), Hold: n.open,
 				LoseReply: func() { n.set(&n.lose, true) },
-				Down:      func() { n.set(&n.down, true) },
-				Up:        func() { n.set(&n.down, false) },
+				LoseEnd: func() func() bool {
+					n.set(&n.unsaid, true)
+					return func() bool { return !n.unsaid }
+				},
+				Down: func() { n.set(&n.down, true) },
+				Up:   func() { n.set(&n.down, false) },
 			}
 		},
 		Good: "can: [read, write]", Narrower: "can: [read]", Wider: "can: [read, write, burn]",
-		Hostile: map[string]string{"an unknown key": "can: [read]\nmay: [burn]", "an unknown verb": "can: [read, fly]"},
+		Says:     Phrases{Good: []string{"read", "write"}, Narrower: []string{"read"}, Wider: []string{"read", "write", "burn"}},
+		Hostile:  map[string]string{"an unknown key": "can: [read]\nmay: [burn]", "an unknown verb": "can: [read, fly]"},
+		Overtime: noteLife - 10*time.Minute,
 	}
 }
 

@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -14,11 +15,41 @@ func blocksAreRead(s *stage) {
 		"good": s.harness.Good, "narrower": s.harness.Narrower, "wider": s.harness.Wider,
 	} {
 		words := s.scope(block).String()
+		s.silent("the scope's words", words)
 		if strings.TrimSpace(words) == "" || strings.ContainsFunc(words, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			s.Errorf("the scope of the %s block is said in words that people cannot read: %q", name, words)
 		}
 		if again := s.scope(block).String(); again != words {
 			s.Errorf("the %s block is said as %q and then as %q", name, words, again)
+		}
+	}
+}
+
+// tellingWords: people decide by these words, so that two scopes which differ in what they
+// allow must differ in them, too, and by the right words.
+func tellingWords(s *stage) {
+	h := s.harness
+	all := []struct {
+		name, block string
+		phrases     []string
+	}{{"good", h.Good, h.Says.Good}, {"narrower", h.Narrower, h.Says.Narrower}, {"wider", h.Wider, h.Says.Wider}}
+	for _, one := range all {
+		words := s.scope(one.block).String()
+		for _, phrase := range one.phrases {
+			if !strings.Contains(words, phrase) {
+				s.Errorf("the %s block is said without %q: %s", one.name, phrase, words)
+			}
+		}
+		for _, other := range all {
+			for _, phrase := range other.phrases {
+				if !slices.Contains(one.phrases, phrase) && strings.Contains(words, phrase) {
+					s.Errorf("the %s block is said with %q, which is only true of the %s one: %s", one.name, phrase, other.name, words)
+				}
+			}
+			if other.name != one.name && !slices.ContainsFunc(one.phrases, func(phrase string) bool { return !slices.Contains(other.phrases, phrase) }) &&
+				!slices.ContainsFunc(other.phrases, func(phrase string) bool { return !slices.Contains(one.phrases, phrase) }) {
+				s.Errorf("the harness's phrases do not tell the %s block from the %s one", one.name, other.name)
+			}
 		}
 	}
 }

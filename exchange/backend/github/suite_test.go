@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,9 +132,19 @@ func (s *scene) order(block string) backend.Order {
 	return backend.Order{Lease: "lease_1", Scope: s.scope(block), At: s.now(), Until: s.now().Add(10 * time.Minute)}
 }
 
-// writes to a repository as a step would: the token in Authorization.
+// writes to a repository as a step would.
 func (s *scene) writes(ctx context.Context, token secret.String, repository string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.hub.URL()+"/repos/acme/"+repository+"/contents/note.txt",
+	// Written, or refused only because another write of this test came first.
+	return s.asks(ctx, token, http.MethodPut, repository+"/contents/note.txt", http.StatusCreated, http.StatusUnprocessableEntity, http.StatusConflict)
+}
+
+func (s *scene) reads(ctx context.Context, token secret.String, repository string) error {
+	return s.asks(ctx, token, http.MethodGet, repository+"/contents/page.txt", http.StatusOK)
+}
+
+// asks with the token in Authorization.
+func (s *scene) asks(ctx context.Context, token secret.String, method, path string, want ...int) error {
+	req, err := http.NewRequestWithContext(ctx, method, s.hub.URL()+"/repos/acme/"+path,
 		strings.NewReader(`{"message":"a note","content":"aGVsbG8="}`))
 	if err != nil {
 		return err
@@ -143,16 +157,16 @@ func (s *scene) writes(ctx context.Context, token secret.String, repository stri
 	}
 	defer func() { _ = resp.Body.Close() }()
 	said, _ := io.ReadAll(resp.Body)
-	// Written, or refused only because another write of this test came first.
-	if resp.StatusCode == http.StatusCreated || resp.StatusCode == http.StatusUnprocessableEntity || resp.StatusCode == http.StatusConflict {
+	if slices.Contains(want, resp.StatusCode) {
 		return nil
 	}
 	return fmt.Errorf("GitHub answered %d: %s", resp.StatusCode, said)
 }
 
 func (s *scene) world() backendtest.World {
+	s.hub.AddFile("acme", "widget", "page.txt", []byte("a page"))
 	return backendtest.World{
-		Backend: s.backend, Now: s.now, Advance: s.advance,
+		Backend: s.backend, Now: s.now, Advance: s.advance, Secrets: []string{pemOf(appKey())},
 		Use: func(ctx context.Context, values map[string]secret.String) error {
 			return s.writes(ctx, values["token"], "widget")
 		},
@@ -160,20 +174,36 @@ func (s *scene) world() backendtest.World {
 			return s.writes(ctx, values["token"], "gadget")
 		},
 		Live: func() int { return len(s.hub.LiveTokens()) },
-		LoseReply: func() {
-			s.hub.Fault(func(r *http.Request) *githubsim.Fault {
-				if creates(r) {
-					s.hub.Fault(nil)
-					return &githubsim.Fault{Drop: true}
-				}
-				return nil
-			})
+		UseLess: func(ctx context.Context, values map[string]secret.String) error {
+			return s.reads(ctx, values["token"], "widget")
+		},
+		LoseReply: func() { s.loseReply(creates) },
+		LoseEnd: func() func() bool {
+			return s.loseReply(func(r *http.Request) bool { return r.Method == http.MethodDelete })
 		},
 		Down: func() {
 			s.hub.Fault(func(*http.Request) *githubsim.Fault { return &githubsim.Fault{Before: http.StatusBadGateway} })
 		},
 		Up: func() { s.hub.Fault(nil) },
 	}
+}
+
+// loseReply loses the answer to the next such request, and says whether it was lost.
+func (s *scene) loseReply(to func(*http.Request) bool) func() bool {
+	var lost atomic.Bool
+	s.hub.Fault(func(r *http.Request) *githubsim.Fault {
+		if !to(r) {
+			return nil
+		}
+		lost.Store(true)
+		s.hub.Fault(nil)
+		return &githubsim.Fault{Drop: true}
+	})
+	return lost.Load
+}
+
+func pemOf(key *rsa.PrivateKey) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
 }
 
 func creates(r *http.Request) bool {
@@ -205,11 +235,21 @@ func TestTokensPassTheSuite(t *testing.T) {
 				Good:     "repository_ids: [456789]\npermissions: {contents: write}",
 				Narrower: "repository_ids: [456789]\npermissions: {contents: read}",
 				Wider:    "repository_ids: [456789, 456790]\npermissions: {contents: write, issues: write}",
-				Hostile:  hostile,
+				Says: backendtest.Phrases{
+					Good:     []string{"contents: write on", "456789"},
+					Narrower: []string{"contents: read on", "456789"},
+					Wider:    []string{"contents: write, issues: write on", "456789", "456790"},
+				},
+				Hostile: hostile, Overtime: githubapp.Lifetime, Nameless: nameless, NeverHeld: neverHeld,
 			})
 		})
 	}
 }
+
+const (
+	nameless  = "GitHub has no name for a token, and takes a token's end from that token alone"
+	neverHeld = "each request shows the token"
+)
 
 func TestTokensForRepositoriesByNamePassTheSuite(t *testing.T) {
 	backendtest.Run(t, backendtest.Harness{
@@ -217,6 +257,9 @@ func TestTokensForRepositoriesByNamePassTheSuite(t *testing.T) {
 		Good:     "owner: acme\nrepositories: [widget]\npermissions: {contents: write}",
 		Narrower: "owner: ACME\nrepositories: [Widget]\npermissions: {contents: read}",
 		Wider:    "owner: acme\nrepositories: [gadget, widget]\npermissions: {contents: write}",
-		Hostile:  hostile,
+		Says: backendtest.Phrases{
+			Good: []string{"contents: write"}, Narrower: []string{"contents: read"}, Wider: []string{"contents: write", "gadget"},
+		},
+		Hostile: hostile, Overtime: githubapp.Lifetime, Nameless: nameless, NeverHeld: neverHeld,
 	})
 }

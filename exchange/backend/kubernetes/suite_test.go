@@ -1,9 +1,13 @@
 package kubernetes_test
 
 import (
+	"bufio"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -121,10 +125,66 @@ func (s *scene) reads(path string) func(context.Context, map[string]secret.Strin
 	}
 }
 
+func (s *scene) ownToken() string {
+	s.Helper()
+	text, err := os.ReadFile(s.tokenFile)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return string(text)
+}
+
+// dies reads a token, which is a JWT of the server's.
+func dies(values map[string]secret.String) (time.Time, error) {
+	parts := strings.Split(values["token"].Reveal(), ".")
+	text, err := base64.RawURLEncoding.DecodeString(parts[len(parts)/2])
+	if err != nil {
+		return time.Time{}, err
+	}
+	var says struct{ Exp int64 }
+	err = json.Unmarshal(text, &says)
+	return time.Unix(says.Exp, 0), err
+}
+
+// keepsWatching keeps a watch open. It goes on if it shows a change that is made then.
+func (s *scene) keepsWatching(ctx context.Context, values map[string]secret.String) (func() bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+configmaps+"?watch=true", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+values["token"].Reveal())
+	resp, err := s.HTTP.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	s.Cleanup(func() { _ = resp.Body.Close() })
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("watching is answered %d", resp.StatusCode)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	return func() bool {
+		mark := strings.ToLower(string(newLease()))
+		if err := s.Must(ctx, http.MethodPut, configmaps+"/page", json.RawMessage(
+			`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"page"},"data":{"title":"`+mark+`"}}`), nil); err != nil {
+			s.Error(err)
+		}
+		patient, done := context.WithTimeout(ctx, time.Minute)
+		defer done()
+		defer context.AfterFunc(patient, func() { _ = resp.Body.Close() })() // the watch is there, and shows nothing
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), mark) {
+				return true
+			}
+		}
+		return false
+	}, nil
+}
+
 func (s *scene) world() backendtest.World {
 	return backendtest.World{
 		Backend: &settled{Backend: s.Backend, s: s, tokens: map[backend.LeaseID]secret.String{}}, Now: time.Now,
-		Use: s.reads(configmaps), Overstep: s.reads("/apis/apps/v1/namespaces/web/deployments"),
+		Use: s.reads(configmaps), UseLess: s.reads(configmaps), Exceed: s.reads(configmaps + "/page"),
+		Overstep: s.reads("/apis/apps/v1/namespaces/web/deployments"), Hold: s.keepsWatching, Dies: dies, Secrets: []string{s.ownToken()},
 		Live: func() int {
 			all, err := s.left(s.Context())
 			if err != nil {
@@ -141,6 +201,17 @@ func (s *scene) world() backendtest.World {
 		LoseReply: func() {
 			s.line.set(func() { s.line.lose = func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/token") } })
 		},
+		LoseEnd: func() func() bool {
+			s.line.set(func() {
+				s.line.lose = func(r *http.Request) bool {
+					return r.Method == http.MethodDelete && strings.Contains(r.URL.Path, "/serviceaccounts/")
+				}
+			})
+			return func() (lost bool) {
+				s.line.set(func() { lost = s.line.lose == nil })
+				return lost
+			}
+		},
 		Down: func() { s.line.set(func() { s.line.down = true }) },
 		Up:   func() { s.line.set(func() { s.line.down = false }) },
 	}
@@ -151,9 +222,15 @@ func TestTokensPassTheSuite(t *testing.T) {
 	const reading = "namespace: web\nrules:\n  - {resources: [configmaps], verbs: [list"
 	backendtest.Run(t, backendtest.Harness{
 		Open:     func(t testing.TB) backendtest.World { return stage(t).world() },
-		Good:     reading + ", get]}",
+		Good:     reading + ", get, watch]}",
 		Narrower: reading + "]}",
-		Wider:    reading + ", get]}\n  - {api_group: apps, resources: [deployments], verbs: [list]}",
+		Wider:    reading + ", get, watch]}\n  - {api_group: apps, resources: [deployments], verbs: [list]}",
+		Says: backendtest.Phrases{
+			Good: []string{"get, list, watch on configmaps"}, Narrower: []string{"list on configmaps"},
+			Wider: []string{"get, list, watch on configmaps", "list on deployments"},
+		},
 		Hostile:  hostile,
+		Overtime: 2 * time.Minute, // for the moment of its making, for clocks, and for what API servers remember
+		Unproven: "API servers remember a token for a while, so that what one of them says is true of no other",
 	})
 }

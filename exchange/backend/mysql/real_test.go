@@ -34,22 +34,23 @@ func TestARealMySQLPassesTheSuite(t *testing.T) {
 	const good = "database: sktest\ngrants: [{tables: [orders], privileges: [select, insert]}"
 	for name, h := range map[string]backendtest.Harness{
 		"grants": {
-			Good: good + "]", Narrower: "database: sktest\ngrants: [{tables: [orders], privileges: [select]}]",
-			Wider: good + ", {tables: [customers], privileges: [select]}]",
+			Good: good + "]", Narrower: "database: sktest\ngrants: [{tables: [orders], privileges: [select]}]\nconnections: 1",
+			Wider: good + ", {tables: [customers], privileges: [select]}]", Says: grantsSay,
 		},
 		"a role": {
 			Good: "database: sktest\nrole: sktest_role", Narrower: "database: sktest\nrole: sktest_role\nconnections: 1",
-			Wider: "database: sktest\nrole: sktest_role\nconnections: 3",
+			Wider: "database: sktest\nrole: sktest_role\nconnections: 3", Says: roleSays,
 		},
 	} {
-		overstep := connecting(3)
+		may := deeds{use: running("INSERT INTO orders (item) VALUES ('widget')"), useLess: connecting(1), exceed: connecting(2), overstep: connecting(3)}
 		if name == "grants" {
-			overstep = running("SELECT * FROM customers")
+			may.exceed, may.overstep = nil, running("SELECT * FROM customers")
 		}
-		h.Hostile = hostile
+		h.Hostile, h.Endless = hostile, endless
 		h.Open = func(t testing.TB) backendtest.World {
 			s := ownScene(t, at, root)
-			w := s.world(running("INSERT INTO orders (item) VALUES ('widget')"), overstep)
+			w := s.world(may)
+			w.Secrets = []string{at.Passwd}
 			w.Backend = s.remembering()
 			w.Live = func() int {
 				return s.number("SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'lease\\_%' AND " + notLocked(t, root))
@@ -137,7 +138,7 @@ func ownScene(t testing.TB, at *driver.Config, root *sql.DB) *scene {
 
 // remembering is the backend, and ends what the suite leaves alive: the server is somebody's.
 type remembering struct {
-	backend.Backend
+	*mysql.Backend
 	mu     sync.Mutex
 	leases []backend.LeaseID
 }

@@ -11,16 +11,41 @@ import (
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
+// deeds are what may and may not be done with a block's user.
+type deeds struct{ use, useLess, exceed, overstep backendtest.Deed }
+
+// hold keeps a session open, in the middle of a transaction.
+func (s *scene) hold(ctx context.Context, values map[string]secret.String) (func() bool, error) {
+	c, err := login(ctx, values)
+	if err != nil {
+		return nil, err
+	}
+	s.Cleanup(func() { _ = c.Close() })
+	_, err = c.ExecContext(ctx, "START TRANSACTION")
+	return func() bool {
+		_, err := c.ExecContext(ctx, "DO 1")
+		return err == nil
+	}, err
+}
+
+// endless is true of all users.
+const endless = "the server can let a password expire, and no login with it"
+
 // world is the scene as the suite sees it, with what may and may not be done.
-func (s *scene) world(use, overstep func(context.Context, map[string]secret.String) error) backendtest.World {
+func (s *scene) world(may deeds) backendtest.World {
 	return backendtest.World{
-		Backend: s.Backend, Now: time.Now, Use: use, Overstep: overstep,
+		Backend: s.Backend, Now: time.Now, Secrets: []string{s.password.Reveal()},
+		Use: may.use, UseLess: may.useLess, Exceed: may.exceed, Overstep: may.overstep, Hold: s.hold,
 		Live: func() int {
 			return s.number(`SELECT COUNT(*) FROM mysql.global_priv WHERE User LIKE 'lease\_%' AND NOT COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0)`)
 		},
 		LoseReply: func() { s.net.LoseReply("ACCOUNT UNLOCK") },
-		Down:      func() { s.net.SetDown(true) },
-		Up:        func() { s.net.SetDown(false) },
+		LoseEnd: func() func() bool {
+			s.net.LoseReply("DROP USER")
+			return s.net.Lost
+		},
+		Down: func() { s.net.SetDown(true) },
+		Up:   func() { s.net.SetDown(false) },
 	}
 }
 
@@ -94,11 +119,26 @@ const (
 	customer = "{tables: [customers], privileges: [select]}"
 )
 
+var (
+	grantsSay = backendtest.Phrases{
+		Good:     []string{"select, insert on table orders", "2 connections"},
+		Narrower: []string{"select on table orders", "1 connection at"},
+		Wider:    []string{"select, insert on table orders", "2 connections", "select on table customers"},
+	}
+	roleSays = backendtest.Phrases{
+		Good: []string{"the role", "2 connections"}, Narrower: []string{"the role", "1 connection at"}, Wider: []string{"the role", "3 connections"},
+	}
+)
+
 func TestUsersWithGrantsPassTheSuite(t *testing.T) {
 	backendtest.Run(t, backendtest.Harness{
 		Open: func(t testing.TB) backendtest.World {
-			return stage(t, choice{}).world(running("INSERT INTO orders (item) VALUES ('widget') RETURNING id"), running("SELECT name FROM customers"))
+			return stage(t, choice{}).world(deeds{
+				use: running("INSERT INTO orders (item) VALUES ('widget') RETURNING id"), useLess: running("SELECT COUNT(*) FROM orders"),
+				overstep: running("SELECT name FROM customers"),
+			})
 		},
+		Says: grantsSay, Endless: endless,
 		Good:     "database: app\ngrants: [" + insert + "]",
 		Narrower: "database: app\ngrants: [{tables: [orders], privileges: [select]}]\nconnections: 1",
 		Wider:    "database: app\ngrants: [" + insert + ", " + customer + "]",
@@ -109,8 +149,12 @@ func TestUsersWithGrantsPassTheSuite(t *testing.T) {
 func TestUsersWithARolePassTheSuite(t *testing.T) {
 	backendtest.Run(t, backendtest.Harness{
 		Open: func(t testing.TB) backendtest.World {
-			return stage(t, choice{}).world(running("CREATE TABLE IF NOT EXISTS notes (words text); INSERT INTO notes VALUES ('x')"), connecting(3))
+			return stage(t, choice{}).world(deeds{
+				use: running("CREATE TABLE IF NOT EXISTS notes (words text); INSERT INTO notes VALUES ('x')"), useLess: connecting(1),
+				exceed: connecting(2), overstep: connecting(3),
+			})
 		},
+		Says: roleSays, Endless: endless,
 		Good:     "database: app\nrole: migrator",
 		Narrower: "database: app\nrole: migrator\nconnections: 1",
 		Wider:    "database: app\nrole: migrator\nconnections: 3",

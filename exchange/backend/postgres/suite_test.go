@@ -12,16 +12,41 @@ import (
 	"github.com/stepkey/stepkey/internal/secret"
 )
 
+// deeds are what may and may not be done with a block's role.
+type deeds struct{ use, useLess, exceed, overstep backendtest.Deed }
+
+// hold keeps a session open, in the middle of a transaction.
+func (s *scene) hold(ctx context.Context, values map[string]secret.String) (func() bool, error) {
+	c, err := login(ctx, values)
+	if err != nil {
+		return nil, err
+	}
+	s.Cleanup(func() { _ = c.Close(context.WithoutCancel(ctx)) })
+	_, err = c.Exec(ctx, "BEGIN")
+	return func() bool {
+		_, err := c.Exec(ctx, "SELECT 1")
+		return err == nil
+	}, err
+}
+
+// endless is true of all roles: VALID UNTIL stops logins, and no more.
+const endless = "PostgreSQL ends no session of a role whose time is over"
+
 // world is the scene as the suite sees it, with what may and may not be done.
-func (s *scene) world(use, overstep func(context.Context, map[string]secret.String) error) backendtest.World {
+func (s *scene) world(may deeds) backendtest.World {
 	return backendtest.World{
-		Backend: s.Backend, Now: time.Now, Use: use, Overstep: overstep,
+		Backend: s.Backend, Now: time.Now, Secrets: []string{s.password.Reveal()},
+		Use: may.use, UseLess: may.useLess, Exceed: may.exceed, Overstep: may.overstep, Hold: s.hold,
 		Live: func() int {
 			return s.number("postgres", `SELECT count(*) FROM pg_roles WHERE rolname LIKE 'stepkey\_%' AND rolcanlogin`)
 		},
 		LoseReply: func() { s.net.LoseReply("\x0bCOMMIT\x00") }, // a message of eleven bytes: a commit alone
-		Down:      func() { s.net.SetDown(true) },
-		Up:        func() { s.net.SetDown(false) },
+		LoseEnd: func() func() bool {
+			s.net.LoseReply("DROP ROLE") // which travels with its commit
+			return s.net.Lost
+		},
+		Down: func() { s.net.SetDown(true) },
+		Up:   func() { s.net.SetDown(false) },
 	}
 }
 
@@ -92,8 +117,17 @@ const (
 func TestRolesWithGrantsPassTheSuite(t *testing.T) {
 	backendtest.Run(t, backendtest.Harness{
 		Open: func(t testing.TB) backendtest.World {
-			return stage(t, choice{}).world(running("INSERT INTO orders (item) VALUES ('widget') RETURNING id"), running("SELECT name FROM customers"))
+			return stage(t, choice{}).world(deeds{
+				use: running("INSERT INTO orders (item) VALUES ('widget') RETURNING id"), useLess: running("SELECT count(*) FROM orders"),
+				overstep: running("SELECT name FROM customers"),
+			})
 		},
+		Says: backendtest.Phrases{
+			Good:     []string{"select, insert on table orders of schema public", "2 connections"},
+			Narrower: []string{"select on table orders of schema public", "1 connection at"},
+			Wider:    []string{"select, insert on table orders of schema public", "2 connections", "select on table customers"},
+		},
+		Endless:  endless,
 		Good:     "database: app\ngrants: [" + insert + "]",
 		Narrower: "database: app\ngrants: [{schema: public, tables: [orders], privileges: [select]}]\nconnections: 1",
 		Wider:    "database: app\ngrants: [" + insert + ", " + customer + "]",
@@ -104,8 +138,16 @@ func TestRolesWithGrantsPassTheSuite(t *testing.T) {
 func TestRolesThatAreMembersPassTheSuite(t *testing.T) {
 	backendtest.Run(t, backendtest.Harness{
 		Open: func(t testing.TB) backendtest.World {
-			return stage(t, choice{drop: true}).world(running("CREATE TABLE IF NOT EXISTS notes (words text); INSERT INTO notes VALUES ('x')"), connecting(3))
+			return stage(t, choice{drop: true}).world(deeds{
+				use: running("CREATE TABLE IF NOT EXISTS notes (words text); INSERT INTO notes VALUES ('x')"), useLess: connecting(1),
+				exceed: connecting(2), overstep: connecting(3),
+			})
 		},
+		Says: backendtest.Phrases{
+			Good: []string{"the role migrator", "2 connections"}, Narrower: []string{"the role migrator", "1 connection at"},
+			Wider: []string{"the role migrator", "3 connections"},
+		},
+		Endless:  endless,
 		Good:     "database: app\nrole: migrator",
 		Narrower: "database: app\nrole: migrator\nconnections: 1",
 		Wider:    "database: app\nrole: migrator\nconnections: 3",

@@ -65,6 +65,7 @@ func (k kind) found(t testing.TB) *world {
 	private := k.key(t)
 	key := opened(t, private, k.style)
 	w := settle(t, key)
+	w.private = private
 	w.server = startServer(t, realserver.RegistryConfig{Version: k.version, Service: service, Issuer: issuer, Trust: k.trust(w, private)}, w.mux())
 	w.Backend = registry.New(registry.Options{Limits: limits(w.Host), Keys: []*registry.Key{key}, Usable: w.ledger.usable, Now: w.now})
 	return w

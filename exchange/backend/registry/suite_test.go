@@ -2,6 +2,9 @@ package registry_test
 
 import (
 	"context"
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -77,8 +80,9 @@ type world struct {
 	testing.TB
 	*booked
 	*server
-	mu    sync.Mutex
-	shift time.Duration // of the backend's clock
+	private crypto.Signer // signs tokens
+	mu      sync.Mutex
+	shift   time.Duration // of the backend's clock
 }
 
 func (w *world) now() time.Time {
@@ -170,18 +174,50 @@ func (w *world) pushes(repository string) func(context.Context, map[string]secre
 	}
 }
 
+var errUnauthorized = errors.New("the registry refuses the token")
+
+// takes asks the registry, which has no repository before the first push.
+func (w *world) takes(ctx context.Context, token string) error {
+	status, _, err := w.call(ctx, token, http.MethodGet, "/v2/acme/widget/tags/list", nil)
+	if err == nil && status == http.StatusUnauthorized {
+		err = errUnauthorized
+	}
+	return err
+}
+
+func (w *world) lists(ctx context.Context, values map[string]secret.String) error {
+	token, err := w.token(ctx, values, "repository:acme/widget:pull")
+	if err != nil {
+		return err
+	}
+	return w.takes(ctx, token)
+}
+
+// hold gets a token, which the registry takes without asking us.
+func (w *world) hold(ctx context.Context, values map[string]secret.String) (func() bool, error) {
+	token, err := w.token(ctx, values, "repository:acme/widget:pull")
+	return func() bool { return w.takes(ctx, token) == nil }, err
+}
+
+// dies reads a password. It is refused then, and tokens of it that are out a little later.
+func dies(values map[string]secret.String) (time.Time, error) {
+	body, _, _ := strings.Cut(strings.TrimPrefix(values["password"].Reveal(), "skr_"), ".")
+	text, err := base64.RawURLEncoding.DecodeString(body)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var says struct{ Until int64 }
+	err = json.Unmarshal(text, &says)
+	return time.Unix(says.Until, 0), err
+}
+
 // live counts by logging in with everything that was issued, and asking the registry.
 func (w *world) live() int {
 	w.booked.mu.Lock()
 	defer w.booked.mu.Unlock()
 	n := 0
 	for _, values := range w.issued {
-		token, err := w.token(w.Context(), values, "repository:acme/widget:pull")
-		if err != nil {
-			continue
-		}
-		status, _, err := w.call(w.Context(), token, http.MethodGet, "/v2/acme/widget/tags/list", nil)
-		if err == nil && status != http.StatusUnauthorized {
+		if w.lists(w.Context(), values) == nil {
 			n++
 		}
 	}
@@ -252,8 +288,17 @@ func TestLoginsPassTheSuite(t *testing.T) {
 				Good: good, Narrower: narrower, Wider: wider, Hostile: hostile, Local: true,
 				Open: func(t testing.TB) backendtest.World {
 					w := k.found(t)
-					return backendtest.World{Backend: w.booked, Now: w.now, Live: w.live, Use: w.pushes("acme/widget"), Overstep: w.pushes("acme/other")}
+					return backendtest.World{
+						Backend: w.booked, Now: w.now, Live: w.live, Dies: dies, Hold: w.hold, Secrets: []string{string(privatePEM(t, w.private))},
+						Use: w.pushes("acme/widget"), UseLess: w.lists, Overstep: w.pushes("acme/other"),
+					}
 				},
+				Says: backendtest.Phrases{
+					Good: []string{"pull and push acme/widget"}, Narrower: []string{"pull acme/widget"},
+					Wider: []string{"delete and pull and push acme/other, acme/widget", "pull tools"},
+				},
+				Overtime: 2 * time.Minute, // of a token that is out
+				Unproven: "whether a password is taken is looked up in the exchange's own store, which has its end before Revoke",
 			})
 		})
 	}

@@ -2,6 +2,9 @@ package s3_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -40,14 +43,25 @@ func TestSessionsPassTheSuite(t *testing.T) {
 		Open: func(t testing.TB) backendtest.World {
 			s := startStore(t)
 			return backendtest.World{
-				Backend: s.Backend, Now: time.Now, Live: s.live,
+				Backend: s.Backend, Now: time.Now, Live: s.live, Dies: dies, Secrets: []string{s.Password},
 				Use: func(ctx context.Context, values map[string]secret.String) error {
 					return put(ctx, values, "/backups/widget/nightly/a")
 				},
 				Overstep: func(ctx context.Context, values map[string]secret.String) error {
 					return put(ctx, values, "/backups/widget/monthly/a")
 				},
+				UseLess: func(ctx context.Context, values map[string]secret.String) error {
+					return put(ctx, values, "/backups/widget/nightly/b")
+				},
+				Exceed: func(ctx context.Context, values map[string]secret.String) error {
+					_, err := do(ctx, values, http.MethodGet, "/backups/widget/nightly/b", "")
+					return err
+				},
 				LoseReply: s.wire.loseNext,
+				LoseEnd: func() func() bool {
+					s.wire.loseNext()
+					return s.wire.lost
+				},
 				Down: func() {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)
@@ -63,6 +77,33 @@ func TestSessionsPassTheSuite(t *testing.T) {
 		Good:     "bucket: backups\nprefix: widget/nightly/\nactions: [read, write]",
 		Narrower: "bucket: backups\nprefix: widget/nightly/\nactions: [write]",
 		Wider:    "bucket: backups\nprefix: widget/\nactions: [read, write]",
-		Hostile:  hostile,
+		Says: backendtest.Phrases{
+			Good:     []string{"read", "write", "below widget/", "below widget/nightly/"},
+			Narrower: []string{"write", "below widget/", "below widget/nightly/"},
+			Wider:    []string{"read", "write", "below widget/"},
+		},
+		Hostile:   hostile,
+		Overtime:  6 * time.Minute, // a session lives 15 minutes at least, and orders are of ten
+		Nameless:  "after a restart MinIO knows a session's name only once somebody has used the session",
+		Unproven:  "whoever tries a session on MinIO holds it, and Revoke has tried it already",
+		NeverHeld: "each request is signed",
 	})
+}
+
+func (w *wire) lost() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.lose
+}
+
+// dies reads a session's token, which is a JWT of MinIO's.
+func dies(values map[string]secret.String) (time.Time, error) {
+	parts := strings.Split(values["session_token"].Reveal(), ".")
+	text, err := base64.RawURLEncoding.DecodeString(parts[len(parts)/2])
+	if err != nil {
+		return time.Time{}, err
+	}
+	var says struct{ Exp int64 }
+	err = json.Unmarshal(text, &says)
+	return time.Unix(says.Exp, 0), err
 }

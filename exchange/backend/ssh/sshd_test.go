@@ -27,7 +27,8 @@ import (
 type sshd struct {
 	testing.TB
 	*realserver.SSHD
-	ca cryptossh.Signer
+	ca    cryptossh.Signer
+	caKey ed25519.PrivateKey
 }
 
 func newSigner(t testing.TB) (ed25519.PrivateKey, cryptossh.Signer) {
@@ -70,7 +71,7 @@ func startSSHD(t testing.TB) *sshd {
 		}
 	})
 	s := &sshd{TB: t, SSHD: server}
-	_, s.ca = newSigner(t)
+	s.caKey, s.ca = newSigner(t)
 	write(t, s.CA, string(publicLine(s.ca)))
 	write(t, s.Principals(s.User), "deploy\nbackup\n")
 	return s
@@ -93,6 +94,11 @@ func (s *sshd) await(what string, holds func() bool) {
 
 // dial logs in with a credential, as the host web1.example.com that its known_hosts has.
 func (s *sshd) dial(ctx context.Context, values map[string]secret.String) (*cryptossh.Client, error) {
+	return s.dialFrom(ctx, net.IPv4(127, 0, 0, 1), values)
+}
+
+// dialFrom is dial from another address of this machine.
+func (s *sshd) dialFrom(ctx context.Context, from net.IP, values map[string]secret.String) (*cryptossh.Client, error) {
 	signer, err := certified(values)
 	if err != nil {
 		return nil, err
@@ -105,7 +111,7 @@ func (s *sshd) dial(ctx context.Context, values map[string]secret.String) (*cryp
 	if err != nil {
 		return nil, err
 	}
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", s.Address)
+	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}).DialContext(ctx, "tcp", s.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +149,11 @@ func (s *sshd) run(ctx context.Context, values map[string]secret.String, command
 		return "", err
 	}
 	defer client.Close()
+	return output(client, command)
+}
+
+// output runs a command on an open connection.
+func output(client *cryptossh.Client, command string) (string, error) {
 	session, err := client.NewSession()
 	if err != nil {
 		return "", err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -165,7 +166,7 @@ func (w *world) prints(ctx context.Context, values map[string]secret.String, wan
 const (
 	anyCommand = "principals: [deploy]\nhosts: [web1.example.com]"
 	good       = anyCommand + "\nforce_command: /bin/echo deployed"
-	narrower   = good + "\nsource_address: [127.0.0.0/8]"
+	narrower   = good + "\nsource_address: [127.0.0.2]"
 	wider      = "principals: [backup, deploy]\nhosts: [web1.example.com]\nextensions: [permit-pty]"
 )
 
@@ -202,13 +203,55 @@ var hostile = map[string]string{
 	"an unknown key":                good + "\nttl: 99h",
 }
 
+// hold keeps a connection open, which takes commands as long as it is there.
+func (w *world) hold(ctx context.Context, values map[string]secret.String) (func() bool, error) {
+	client, err := w.dial(ctx, values)
+	if err != nil {
+		return nil, err
+	}
+	w.Cleanup(func() { client.Close() })
+	return func() bool {
+		_, err := output(client, "echo anything")
+		return err == nil
+	}, nil
+}
+
+// dies is when hosts refuse a certificate that nobody revoked.
+func dies(values map[string]secret.String) (time.Time, error) {
+	public, _, _, _, err := cryptossh.ParseAuthorizedKey([]byte(values["certificate"].Reveal()))
+	if err != nil {
+		return time.Time{}, err
+	}
+	certificate, ok := public.(*cryptossh.Certificate)
+	if !ok {
+		return time.Time{}, errors.New("the value certificate is none")
+	}
+	const far = 1 << 40 // seconds; for ever, which OpenSSH writes as 1<<64 - 1, is before the epoch as an int64
+	return time.Unix(int64(min(certificate.ValidBefore, far)), 0), nil
+}
+
 func TestCertificatesPassTheSuite(t *testing.T) {
 	backendtest.Run(t, backendtest.Harness{
 		Good: good, Narrower: narrower, Wider: wider, Hostile: hostile, Local: true,
+		Says: backendtest.Phrases{
+			Good: []string{`only the command "/bin/echo deployed"`}, Narrower: []string{`only the command "/bin/echo deployed"`, "from 127.0.0.2"},
+			Wider: []string{"backup", "any command", "with permit-pty"},
+		},
+		Overtime: 2 * time.Minute, // for clocks that differ
+		Unproven: "the hosts alone refuse a certificate, and the exchange logs in to none",
 		Open: func(t testing.TB) backendtest.World {
 			w := settle(t)
 			return backendtest.World{
-				Backend: w.booked, Now: w.now, Live: w.live,
+				Backend: w.booked, Now: w.now, Live: w.live, Dies: dies, Hold: w.hold, Secrets: []string{privatePEM(t, w.caKey)},
+				UseLess: func(ctx context.Context, values map[string]secret.String) error {
+					client, err := w.dialFrom(ctx, net.IPv4(127, 0, 0, 2), values)
+					if err != nil {
+						return err
+					}
+					defer client.Close()
+					_, err = output(client, "echo anything")
+					return err
+				},
 				Use: func(ctx context.Context, values map[string]secret.String) error {
 					return w.prints(ctx, values, "deployed")
 				},

@@ -56,7 +56,10 @@ func TestARealServerPassesTheSuite(t *testing.T) {
 				Good:     role + "policies: [stepkey-test-a]\nuses: 50",
 				Narrower: role + "policies: [stepkey-test-a]\nuses: 5",
 				Wider:    role + "policies: [stepkey-test-a, stepkey-test-b]",
-				Hostile:  hostile,
+				Says: backendtest.Phrases{
+					Good: []string{"stepkey-test-a", "for 50 requests"}, Narrower: []string{"stepkey-test-a", "for 5 requests"}, Wider: []string{"stepkey-test-a", "stepkey-test-b"},
+				},
+				Hostile: hostile, Overtime: time.Minute, Nameless: nameless, NeverHeld: neverHeld,
 			})
 		})
 	}
@@ -76,7 +79,7 @@ func (s server) world(byRole bool) backendtest.World {
 	if err != nil {
 		s.Fatal(err)
 	}
-	var lose, down atomic.Bool
+	var lose, loseEnd, down atomic.Bool
 	b := vault.New(vault.Options{
 		Limits: limits, Address: s.address, Token: func() (secret.String, error) { return secret.New(s.token), nil },
 		Transport: transport(func(r *http.Request) (*http.Response, error) {
@@ -84,7 +87,8 @@ func (s server) world(byRole bool) backendtest.World {
 				return nil, errors.New("the test is down")
 			}
 			resp, err := http.DefaultTransport.RoundTrip(r)
-			if err == nil && strings.Contains(r.URL.Path, "/create") && lose.CompareAndSwap(true, false) {
+			if err == nil && (strings.Contains(r.URL.Path, "/create") && lose.CompareAndSwap(true, false) ||
+				strings.Contains(r.URL.Path, "/revoke-accessor") && loseEnd.CompareAndSwap(true, false)) {
 				_ = resp.Body.Close()
 				return nil, errors.New("the test lost the answer")
 			}
@@ -97,9 +101,32 @@ func (s server) world(byRole bool) backendtest.World {
 		}
 	}
 	return backendtest.World{
-		Backend: b, Now: time.Now, Use: try("a"), Overstep: try("b"), Live: s.live,
+		Backend: b, Now: time.Now, Use: try("a"), UseLess: try("a"), Overstep: try("b"), Live: s.live, Dies: s.dies, Secrets: []string{s.token},
+		Exceed: func(ctx context.Context, values map[string]secret.String) error {
+			for range 6 { // one more than the narrower one has
+				if err := try("a")(ctx, values); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		LoseReply: func() { lose.Store(true) }, Down: func() { down.Store(true) }, Up: func() { down.Store(false) },
+		LoseEnd: func() func() bool {
+			loseEnd.Store(true)
+			return func() bool { return !loseEnd.Load() }
+		},
 	}
+}
+
+// dies asks the server about a token.
+func (s server) dies(values map[string]secret.String) (time.Time, error) {
+	var one struct {
+		Data struct {
+			ExpireTime time.Time `json:"expire_time"`
+		} `json:"data"`
+	}
+	err := s.ask(http.MethodPost, "auth/token/lookup", map[string]string{"token": values["token"].Reveal()}, &one)
+	return one.Data.ExpireTime, err
 }
 
 // live counts the tokens that have a lease's name.

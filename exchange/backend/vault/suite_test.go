@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +64,13 @@ func reads(ctx context.Context, values map[string]secret.String, path string) er
 
 func (f *fake) world(t testing.TB, c vault.Config) backendtest.World {
 	return backendtest.World{
-		Backend: f.open(t, c), Now: f.now, Advance: f.advance, Live: f.live,
+		Backend: f.open(t, c), Now: f.now, Advance: f.advance, Live: f.live, Secrets: []string{own},
+		UseLess: func(ctx context.Context, values map[string]secret.String) error {
+			return reads(ctx, values, "secret/data/deploy-web")
+		},
+		Exceed: func(ctx context.Context, values map[string]secret.String) error {
+			return reads(ctx, values, "secret/data/read-artifacts")
+		},
 		Use: func(ctx context.Context, values map[string]secret.String) error {
 			return reads(ctx, values, "secret/data/deploy-web")
 		},
@@ -71,10 +78,31 @@ func (f *fake) world(t testing.TB, c vault.Config) backendtest.World {
 			return reads(ctx, values, "secret/data/admin-db")
 		},
 		LoseReply: func() { f.set(func() { f.lose = true }) },
+		LoseEnd:   f.loseEnd,
 		Down:      func() { f.set(func() { f.down = true }) },
 		Up:        func() { f.set(func() { f.down = false }) },
 	}
 }
+
+// loseEnd carries out the next request, and closes its connection without a word.
+func (f *fake) loseEnd() func() bool {
+	var lost atomic.Bool
+	f.set(func() {
+		f.broken = func(_ http.ResponseWriter, r *http.Request) {
+			f.broken = nil
+			_, err := f.serve(r)
+			lost.Store(err == nil)
+			panic(http.ErrAbortHandler)
+		}
+	})
+	return lost.Load
+}
+
+// What tokens of these servers have in common.
+const (
+	nameless  = "the server finds a token by its accessor alone, which it makes up itself"
+	neverHeld = "each request shows the token"
+)
 
 func node(t testing.TB, block string) backend.Block {
 	t.Helper()
@@ -142,7 +170,10 @@ func TestTokensPassTheSuite(t *testing.T) {
 				Good:     c.role + "policies: [deploy-web, read-artifacts]",
 				Narrower: c.role + "policies: [deploy-web]",
 				Wider:    c.role + "policies: [admin-db, deploy-web, read-artifacts]",
-				Hostile:  hostile,
+				Says: backendtest.Phrases{
+					Good: []string{"deploy-web", "read-artifacts"}, Narrower: []string{"deploy-web"}, Wider: []string{"deploy-web", "read-artifacts", "admin-db"},
+				},
+				Hostile: hostile, Overtime: time.Minute, Nameless: nameless, NeverHeld: neverHeld,
 			})
 		})
 	}
