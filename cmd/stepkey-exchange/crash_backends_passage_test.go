@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -374,7 +375,8 @@ func forward(r *crashRun, to string, through http.RoundTripper) *httputil.Revers
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return &httputil.ReverseProxy{Transport: through, Rewrite: func(q *httputil.ProxyRequest) {
+	quiet := log.New(io.Discard, "", 0) // that clients are killed is what this is for
+	return &httputil.ReverseProxy{Transport: through, ErrorLog: quiet, Rewrite: func(q *httputil.ProxyRequest) {
 		q.SetURL(at)
 		q.Out.Host = q.In.Host
 	}}

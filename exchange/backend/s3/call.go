@@ -27,28 +27,19 @@ const (
 
 // failed is a request that was not answered as it should be.
 type failed struct {
-	status int    // 0: there was no answer
-	unsent bool   // no connection was had, so nothing was asked
-	own    bool   // for want of the exchange's own key
-	code   string // the server's, as AccessDenied
-	said   string // the server's own words
-	cause  error
+	reach.Failed
+	code string // the server's, as AccessDenied
+	said string // the server's own words
 }
 
 func (f *failed) Error() string {
+	words := f.Words("the server")
 	switch {
-	case f.own:
-		return f.cause.Error()
-	case f.status == 0 && f.unsent:
-		return fmt.Sprintf("the server could not be reached: %v", f.cause)
-	case f.status == 0:
-		return fmt.Sprintf("the server did not answer: %v", f.cause)
-	case f.cause != nil:
-		return fmt.Sprintf("the server answered %d, %v", f.status, f.cause)
-	case f.status >= 300 && f.status < 400:
-		return fmt.Sprintf("the server answered %d, that another one is to be asked; let endpoint name the server itself", f.status)
+	case f.Cause != nil:
+		return words
+	case f.Status >= 300 && f.Status < 400:
+		return words + ", that another one is to be asked; let endpoint name the server itself"
 	}
-	words := fmt.Sprintf("the server answered %d", f.status)
 	if f.code != "" {
 		words += " " + reach.OneLine(f.code, maxMessage)
 	}
@@ -83,8 +74,6 @@ func (f *failed) hint() string {
 	return hints[f.code]
 }
 
-func (f *failed) Unwrap() error { return f.cause }
-
 // hints say what to do about an answer, by its code.
 var hints = map[string]string{
 	"InvalidAccessKeyId":      "the server does not know the access_key of the configuration",
@@ -97,25 +86,16 @@ var hints = map[string]string{
 	"RegionDisabledException": "sessions of this region are turned off in the account; turn them on, or take another region",
 }
 
-// nothingDone: it is certain that the request made nothing.
-func (f *failed) nothingDone() bool {
-	if f.status == 0 {
-		return f.unsent
-	}
-	return f.status >= 300 && f.status < 500 && f.status != http.StatusRequestTimeout
-}
-
-// temporary: waiting may help.
-func (f *failed) temporary() bool {
-	return f.status == 0 || f.cause != nil || f.status >= 500 || f.status == http.StatusTooManyRequests || f.status == http.StatusRequestTimeout ||
-		f.code == "Throttling" || f.code == "ThrottlingException" || strings.Contains(f.said, "not initialized") // MinIO, which just began
+// Temporary: waiting may help.
+func (f *failed) Temporary() bool {
+	return f.Failed.Temporary() || f.code == "Throttling" || f.code == "ThrottlingException" || strings.Contains(f.said, "not initialized") // MinIO, which just began
 }
 
 // own is the exchange's own key.
 func (b *Backend) own() (aws.Credentials, error) {
 	key, err := b.secretKey()
 	if err != nil {
-		return aws.Credentials{}, &failed{unsent: true, own: true, cause: err}
+		return aws.Credentials{}, &failed{Failed: reach.Failed{Unsent: true, Own: true, Cause: err}}
 	}
 	return aws.Credentials{AccessKeyID: b.accessKey, SecretAccessKey: key.Reveal()}, nil
 }
@@ -134,7 +114,7 @@ func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form
 	body := form.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url, strings.NewReader(body))
 	if err != nil {
-		return answer{}, &failed{unsent: true, cause: err}
+		return answer{}, &failed{Failed: reach.Failed{Unsent: true, Cause: err}}
 	}
 	sum := sha256.Sum256([]byte(body))
 	hash := hex.EncodeToString(sum[:])
@@ -142,11 +122,11 @@ func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form
 	req.Header.Set("User-Agent", "stepkey")
 	req.Header.Set("X-Amz-Content-Sha256", hash)
 	if err := b.signer.SignHTTP(ctx, key, req, hash, to.service, b.region, b.now()); err != nil {
-		return answer{}, &failed{unsent: true, cause: fmt.Errorf("signing the request: %w", err)}
+		return answer{}, &failed{Failed: reach.Failed{Unsent: true, Cause: fmt.Errorf("signing the request: %w", err)}}
 	}
 	resp, unsent, err := reach.Do(b.http, req)
 	if err != nil {
-		return answer{}, &failed{unsent: unsent, cause: err}
+		return answer{}, &failed{Failed: reach.Failed{Unsent: unsent, Cause: err}}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -154,7 +134,7 @@ func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form
 		return answer{}, refusal(resp.StatusCode, text)
 	}
 	if err != nil {
-		return answer{}, &failed{status: resp.StatusCode, cause: errors.New("and its answer was cut off")}
+		return answer{}, &failed{Failed: reach.Failed{Status: resp.StatusCode, Cause: errors.New("and its answer was cut off")}}
 	}
 	at, _ := http.ParseTime(resp.Header.Get("Date"))
 	return answer{text, at}, nil
@@ -163,7 +143,7 @@ func (b *Backend) call(ctx context.Context, key aws.Credentials, to target, form
 // refusal reads the server's words: XML from STS, with or without a frame, and JSON from
 // MinIO's administration. Without them the status says enough.
 func refusal(status int, text []byte) *failed {
-	f := &failed{status: status}
+	f := &failed{Failed: reach.Failed{Status: status}}
 	var framed struct {
 		Error struct {
 			Code    string `xml:"Code"`
@@ -188,10 +168,10 @@ func classify(err error, creates bool) error {
 	if !errors.As(err, &f) {
 		return err
 	}
-	if f.temporary() {
+	if f.Temporary() {
 		err = fmt.Errorf("%w; %w", err, backend.ErrUnavailable)
 	}
-	if creates && f.nothingDone() {
+	if creates && f.NothingDone() {
 		err = fmt.Errorf("%w; %w", err, backend.ErrNotCreated)
 	}
 	return err

@@ -100,7 +100,7 @@ func opened(sealed secret.String) (h handle, held bool) {
 // with its account, and would live again with that: MinIO has one code for both.
 func unknown(err error) bool {
 	var f *failed
-	return errors.As(err, &f) && f.status == http.StatusForbidden && f.code == "InvalidAccessKeyId" && strings.Contains(f.said, noSuchKey)
+	return errors.As(err, &f) && f.Status == http.StatusForbidden && f.code == "InvalidAccessKeyId" && strings.Contains(f.said, noSuchKey)
 }
 
 func (b *Backend) revokeByName(ctx context.Context, lease backend.LeaseID) error {
@@ -114,7 +114,7 @@ func (b *Backend) revokeByName(ctx context.Context, lease backend.LeaseID) error
 		return err
 	}
 	if !taken {
-		return &failed{status: http.StatusForbidden, code: "InvalidAccessKeyId"} // of the exchange's own key
+		return &failed{Failed: reach.Failed{Status: http.StatusForbidden}, code: "InvalidAccessKeyId"} // of the exchange's own key
 	}
 	return fmt.Errorf("the server's answer with the session was lost, and nobody holds it; the server was told to end it by its name, "+
 		"which after a restart of its own it may not know: %w", backend.ErrLost)

@@ -14,9 +14,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -222,14 +220,11 @@ func (o Options) partition() string {
 }
 
 func checkEndpoint(text string, insecure bool) error {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil, u.Host == "", u.User != nil, u.RawQuery != "", u.Fragment != "", strings.Trim(u.Path, "/") != "":
-		return errors.New("want https:// and a host, nothing after it, as https://minio.example.com:9000")
-	case u.Scheme == "https", u.Scheme == "http" && (insecure || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()):
-		return nil
+	err := reach.CheckAddress(text, "https://minio.example.com:9000", insecure)
+	if errors.Is(err, reach.ErrPlain) {
+		return fmt.Errorf("%w; or say insecure_http: true, on a network that only you are on", err)
 	}
-	return errors.New("want https, since sessions travel there; http is for this machine, and with insecure_http: true for a network that only you are on")
+	return err
 }
 
 // Backend gives sessions of object storage. Safe for concurrent use.
