@@ -3,6 +3,7 @@ package mysql_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -255,10 +256,17 @@ func TestManyWhoEndOneLeaseAllFindItGone(t *testing.T) {
 		for range cap(faults) {
 			go func() { faults <- s.Revoke(context.Background(), id, made.Handle) }()
 		}
+		ended := 0
 		for range cap(faults) {
-			if err := <-faults; err != nil {
+			switch err := <-faults; {
+			case err == nil:
+				ended++
+			case !errors.Is(err, backend.ErrUnavailable): // where all is slow one ends another, taking it for hung
 				t.Error(err)
 			}
+		}
+		if ended == 0 {
+			t.Error("of several, none ended it")
 		}
 		s.gone(id)
 	}
