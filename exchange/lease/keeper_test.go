@@ -23,6 +23,8 @@ type ender struct {
 	mu    sync.Mutex
 	tried map[backend.LeaseID][]time.Time
 	play  func(Lease) error
+
+	former *Keys // as the key file was before it was rotated
 }
 
 func (e *ender) end(ctx context.Context, l Lease, why string) error {
@@ -52,6 +54,13 @@ func inTheirOwnTime(t *testing.T, play func(Lease) error, story func(t *testing.
 		if err := CreateKeys(dir + "/keys"); err != nil {
 			t.Fatal(err)
 		}
+		former, err := ReadKeys(dir + "/keys")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := RotateKeys(dir + "/keys"); err != nil {
+			t.Fatal(err)
+		}
 		keys, err := ReadKeys(dir + "/keys")
 		if err != nil {
 			t.Fatal(err)
@@ -60,7 +69,7 @@ func inTheirOwnTime(t *testing.T, play func(Lease) error, story func(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := &ender{store: s, now: time.Now, tried: map[backend.LeaseID][]time.Time{}, play: play}
+		e := &ender{store: s, now: time.Now, tried: map[backend.LeaseID][]time.Time{}, play: play, former: former}
 		keeper := &Keeper{Store: s, Backends: []string{"github", "postgres"}, End: e.end, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -126,6 +135,33 @@ func TestTheKeeperEndsALeaseAtItsDeadlineAndNotBefore(t *testing.T) {
 		}
 		if late := e.tries(l.ID)[0].Sub(l.EndsAt); late < 0 || late > time.Second {
 			t.Errorf("ended %s after the deadline", late)
+		}
+	})
+}
+
+// What a former process sealed is sealed anew, and not before every replica can have the
+// newest key file.
+func TestTheKeeperSealsAnewWhatAFormerKeySealed(t *testing.T) {
+	inTheirOwnTime(t, func(Lease) error { return errors.New("its server is away") }, func(t *testing.T, s *Store, e *ender) {
+		l := activateNow(t, s, "jti-1", "postgres")
+		sealed, err := e.former.seal(l.ID, issued().Handle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.write.ExecContext(t.Context(), `UPDATE leases SET handle = ? WHERE id = ?`, sealed, string(l.ID)); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			after  time.Duration
+			former int
+		}{{tidyEvery - time.Second, 1}, {2 * time.Second, 0}} {
+			pass(c.after)
+			if left, err := s.sealedBefore(t.Context()); err != nil || len(left) != c.former {
+				t.Errorf("%s later %d handles are sealed with a former key (%v), want %d", c.after, len(left), err, c.former)
+			}
+		}
+		if held, err := s.StartEnding(t.Context(), l.ID, ByHolder); err != nil || held.Broken != nil || held.Handle.Reveal() != canary {
+			t.Errorf("its handle: %v, %v", held.Broken, err)
 		}
 	})
 }

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"path/filepath"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A store that takes nothing at the moment says so, and takes the same again later; what
@@ -44,5 +48,30 @@ func TestAStoreThatTakesNothingNowSaysSo(t *testing.T) {
 	leave()
 	if err := ask(gone, "jti-3"); err == nil || errors.Is(err, ErrUnavailable) {
 		t.Errorf("one who went away: %v", err)
+	}
+}
+
+func TestWhatMayPassIsToldFromWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		err    error
+		passes bool
+	}{
+		{"the server is shut down", &pgconn.PgError{Code: "57P01"}, true},
+		{"too many connections", &pgconn.PgError{Code: "53300"}, true},
+		{"a standby", &pgconn.PgError{Code: readOnlyTransaction}, true},
+		{"a deadlock", &pgconn.PgError{Code: "40P01"}, true},
+		{"nobody listens", &net.OpError{Op: "dial", Err: errors.New("connection refused")}, true},
+		{"the answer breaks off", fmt.Errorf("receiving: %w", io.ErrUnexpectedEOF), true},
+		{"no answer in time", context.DeadlineExceeded, true},
+		{"a table that is not there", &pgconn.PgError{Code: "42P01"}, false},
+		{"what is there already", &pgconn.PgError{Code: "23505"}, false},
+		{"no code of PostgreSQL's", &pgconn.PgError{Code: "5"}, false},
+		{"a lease that moved on", ErrMoved, false},
+		{"a used subject token", fmt.Errorf("writing: %w", ErrTokenUsed), false},
+	} {
+		if err := unavailable(t.Context(), c.err); errors.Is(err, ErrUnavailable) != c.passes || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v", c.what, err)
+		}
 	}
 }

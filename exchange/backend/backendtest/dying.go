@@ -1,9 +1,13 @@
 package backendtest
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/stepkey/stepkey/exchange/backend"
+	"github.com/stepkey/stepkey/internal/secret"
 )
 
 func dying(s *stage) {
@@ -68,4 +72,16 @@ func (s *stage) diesBy(issued backend.Issued, latest time.Time, why string) {
 	if dies.After(latest) {
 		s.Errorf("a credential dies at %v, and %s %v", dies, why, latest)
 	}
+}
+
+// DiesAsSaid reads when a token dies that is a JWT. Its signature is its server's business.
+func DiesAsSaid(token secret.String) (time.Time, error) {
+	parts := strings.Split(token.Reveal(), ".")
+	text, err := base64.RawURLEncoding.DecodeString(parts[len(parts)/2])
+	if err != nil {
+		return time.Time{}, err
+	}
+	var says struct{ Exp int64 }
+	err = json.Unmarshal(text, &says)
+	return time.Unix(says.Exp, 0), err
 }

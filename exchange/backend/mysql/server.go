@@ -3,14 +3,11 @@ package mysql
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,6 +17,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/stepkey/stepkey/exchange/backend/reach"
 	"github.com/stepkey/stepkey/internal/yamlfile"
 )
 
@@ -116,42 +114,14 @@ func newServer(at Server) (*server, error) {
 
 func (s Server) address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
-// encryption is nil where there is to be none. A root certificate is held against the
-// server's in every other mode.
+// encryption is nil where there is to be none.
 func (s Server) encryption() (*tls.Config, error) {
 	if s.SSLMode == disabled {
 		return nil, nil //nolint:nilnil // which the driver takes for none
 	}
-	c := &tls.Config{ServerName: s.Host, MinVersion: tls.VersionTLS12}
-	if s.RootCertificate != "" {
-		text, err := os.ReadFile(s.RootCertificate)
-		if err != nil {
-			return nil, fmt.Errorf("root_certificate: %w", err)
-		}
-		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("root_certificate: %s holds no certificate in PEM", yamlfile.Quote(s.RootCertificate))
-		}
-	}
-	if s.SSLMode == verifyIdentity {
-		return c, nil
-	}
-	c.InsecureSkipVerify = true // of the name; the authority is looked at below
-	if s.SSLMode == verifyCA || c.RootCAs != nil {
-		c.VerifyConnection = func(state tls.ConnectionState) error { return signedBy(c.RootCAs, state.PeerCertificates) }
-	}
-	return c, nil
-}
-
-func signedBy(roots *x509.CertPool, chain []*x509.Certificate) error {
-	if len(chain) == 0 {
-		return errors.New("the server shows no certificate")
-	}
-	between := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		between.AddCert(c)
-	}
-	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between})
-	return err
+	return reach.Encryption{
+		Host: s.Host, RootCertificate: s.RootCertificate, Authority: s.SSLMode == verifyCA, Identity: s.SSLMode == verifyIdentity,
+	}.Config()
 }
 
 // session is one connection, about one lease's user.

@@ -1,8 +1,9 @@
 // Package reach is what backends do alike on their way to the systems behind them.
 //
 // It hides how the exchange's own secret and the certificates it trusts are read from
-// files, which addresses are taken, how a request is bounded, whether anything of one was
-// sent and what its failure proves, and how the words of others are made fit for a log.
+// files, which addresses are taken and which servers believed, how a request is bounded,
+// whether anything of one was sent and what its failure proves, and how the words of others
+// are made fit for a log.
 package reach
 
 import (
